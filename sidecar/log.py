@@ -1,0 +1,216 @@
+"""Structured log lines: one JSON object (or one line of text) each, escaped, bounded, off the event loop.
+
+A line is queued and written by a thread of its own, so that a blocked stdout never blocks a webhook; what
+does not fit in the queue is counted and dropped. Never hand secrets, signatures or payloads to a logger:
+every field is configuration, an id, a number or a named reason.
+"""
+
+from __future__ import annotations
+
+import datetime
+import queue
+import sys
+import threading
+import time
+import unicodedata
+from typing import IO, Literal
+
+import msgspec
+
+__all__ = ["LEVELS", "Level", "LogOptions", "Logger", "get_logger", "safe_text", "start", "stop"]
+
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
+MAX_LINE_BYTES = 1024
+_QUEUE_LINES = 10_000
+
+Field = str | int | float | bool | None
+
+
+class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """How lines look and which appear.
+
+    Attributes:
+        level: Least level that is written.
+        format: ``json``, ``text``, or ``auto``: text when the output is a terminal.
+    """
+
+    level: Level = "info"
+    format: Literal["json", "text", "auto"] = "auto"
+
+
+def safe_text(text: str, limit: int = 256) -> str:
+    """Make outside text harmless for a terminal, a log and a JSON reader.
+
+    Control, bidirectional and other format characters, surrogates and line separators become ``\\uXXXX``;
+    more than ``limit`` characters are cut, with a mark.
+    """
+    cut = text[:limit]
+    if not (cut.isascii() and cut.isprintable()):
+        cut = "".join(
+            c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} else _escape(c) for c in cut
+        )
+    return cut + "…" if len(text) > limit else cut
+
+
+def _escape(c: str) -> str:
+    n = ord(c)
+    return f"\\u{n:04x}" if n <= 0xFFFF else f"\\U{n:08x}"
+
+
+class _Sink:
+    """Where lines go: a bounded queue and one thread that writes."""
+
+    def __init__(self) -> None:
+        self.options = LogOptions()
+        self.threshold = LEVELS["info"]
+        self.out: IO[str] | None = None
+        self.json = True
+        self.dropped = 0
+        self.suppressed = 0
+        self._queue: queue.Queue[str | None] = queue.Queue(_QUEUE_LINES)
+        self._thread: threading.Thread | None = None
+
+    def start(self, options: LogOptions, out: IO[str]) -> None:
+        self.options, self.out = options, out
+        self.threshold = LEVELS[options.level]
+        self.json = options.format == "json" or (options.format == "auto" and not out.isatty())
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="log", daemon=True)
+            self._thread.start()
+
+    def stop(self) -> None:
+        if self._thread is not None:
+            try:
+                self._queue.put(None, timeout=1)
+            except queue.Full:
+                return  # the output is blocked; the thread is a daemon thread and dies with us
+            self._thread.join(timeout=2)
+            self._thread = None
+
+    def write(self, level: str, name: str, msg: str, fields: dict[str, Field]) -> None:
+        line = self._json_line(level, name, msg, fields) if self.json else self._text_line(level, name, msg, fields)
+        if self._thread is None:  # not started: a command line tool, or a test
+            return
+        try:
+            self._queue.put_nowait(line)
+        except queue.Full:
+            self.dropped += 1
+
+    def _run(self) -> None:
+        while True:
+            line = self._queue.get()
+            if line is None:
+                return
+            out = self.out
+            if out is None:
+                continue
+            try:
+                out.write(line)
+                if self._queue.empty():
+                    out.flush()
+            except (OSError, ValueError):  # the reader of our output went away; nobody is left to tell
+                self.dropped += 1
+
+    def _json_line(self, level: str, name: str, msg: str, fields: dict[str, Field]) -> str:
+        row: dict[str, Field] = {"ts": _now(), "level": level, "logger": name, "msg": msg}
+        for k, v in fields.items():
+            if v is not None:
+                row[k] = safe_text(v) if isinstance(v, str) else v
+        line = msgspec.json.encode(row)
+        if len(line) > MAX_LINE_BYTES:
+            row = {k: (v[:64] if isinstance(v, str) else v) for k, v in list(row.items())[:12]}
+            row["cut"] = True
+            line = msgspec.json.encode(row)
+        return line.decode() + "\n"
+
+    def _text_line(self, level: str, name: str, msg: str, fields: dict[str, Field]) -> str:
+        parts = [f"{_now()} {level.upper():7} {msg}"]
+        for k, v in fields.items():
+            if v is not None:
+                text = safe_text(v) if isinstance(v, str) else str(v)
+                parts.append(f"{k}={text!r}" if " " in text or not text else f"{k}={text}")
+        return " ".join(parts)[:MAX_LINE_BYTES] + "\n"
+
+
+def _now() -> str:
+    # A log line's time is display only, so it reads the system clock and not the injected one.
+    now = datetime.datetime.fromtimestamp(time.time_ns() / 1e9, tz=datetime.UTC)
+    return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+_sink = _Sink()
+
+
+def start(options: LogOptions, out: IO[str] | None = None) -> None:
+    """Begin to write (or take over changed options). Safe to call again."""
+    _sink.start(options, out if out is not None else sys.stderr)
+
+
+def stop() -> None:
+    """Write what is queued and end the thread. Safe to call twice."""
+    _sink.stop()
+
+
+def counts() -> tuple[int, int]:
+    """Lines dropped because the output was blocked, and lines held back by the rate limit."""
+    return (_sink.dropped, _sink.suppressed)
+
+
+class Logger:
+    """Writes lines under one name. Fields are keyword arguments; None leaves a field out."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._buckets: dict[str, list[float]] = {}  # limit key -> [tokens, last refill, suppressed]
+
+    def debug(self, msg: str, **fields: Field) -> None:
+        """A detail for developers."""
+        self._log("debug", msg, fields)
+
+    def info(self, msg: str, **fields: Field) -> None:
+        """Something an operator may want to have read."""
+        self._log("info", msg, fields)
+
+    def warning(self, msg: str, **fields: Field) -> None:
+        """Something an operator should look at."""
+        self._log("warning", msg, fields)
+
+    def error(self, msg: str, **fields: Field) -> None:
+        """Something that does not work."""
+        self._log("error", msg, fields)
+
+    def limited(self, key: str, level: Level, msg: str, **fields: Field) -> None:
+        """Write at most 10 lines at once and 1 a second for one ``key``; the next one says how many were held back.
+
+        Args:
+            key: From a closed set (a reason, a source's name), never from a request.
+            level: As in the plain methods.
+            msg: The line.
+            **fields: As in the plain methods.
+        """
+        now = time.monotonic()
+        bucket = self._buckets.setdefault(key, [10.0, now, 0.0])
+        bucket[0] = min(10.0, bucket[0] + now - bucket[1])
+        bucket[1] = now
+        if bucket[0] < 1.0:
+            bucket[2] += 1
+            _sink.suppressed += 1
+            return
+        bucket[0] -= 1.0
+        if bucket[2]:
+            fields["suppressed"] = int(bucket[2])
+            bucket[2] = 0.0
+        self._log(level, msg, fields)
+
+    def _log(self, level: str, msg: str, fields: dict[str, Field]) -> None:
+        if LEVELS[level] >= _sink.threshold:
+            _sink.write(level, self.name, msg, fields)
+
+
+_loggers: dict[str, Logger] = {}
+
+
+def get_logger(name: str) -> Logger:
+    """The logger of this name."""
+    return _loggers.setdefault(name, Logger(name))
