@@ -7,7 +7,7 @@ every field is configuration, an id, a number or a named reason.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import queue
 import sys
 import threading
@@ -40,9 +40,9 @@ class LogOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def safe_text(text: str, limit: int = 256) -> str:
-    """Make outside text harmless for a terminal, a log and a JSON reader.
+    r"""Make outside text harmless for a terminal, a log and a JSON reader.
 
-    Control, bidirectional and other format characters, surrogates and line separators become ``\\uXXXX``;
+    Control, bidirectional and other format characters, surrogates and line separators become ``\uXXXX``;
     more than ``limit`` characters are cut, with a mark.
     """
     cut = text[:limit]
@@ -89,7 +89,7 @@ class _Sink:
             self._thread = None
 
     def write(self, level: str, name: str, msg: str, fields: dict[str, Field]) -> None:
-        line = self._json_line(level, name, msg, fields) if self.json else self._text_line(level, name, msg, fields)
+        line = self._json_line(level, name, msg, fields) if self.json else self._text_line(level, msg, fields)
         if self._thread is None:  # not started: a command line tool, or a test
             return
         try:
@@ -124,7 +124,7 @@ class _Sink:
             line = msgspec.json.encode(row)
         return line.decode() + "\n"
 
-    def _text_line(self, level: str, name: str, msg: str, fields: dict[str, Field]) -> str:
+    def _text_line(self, level: str, msg: str, fields: dict[str, Field]) -> str:
         parts = [f"{_now()} {level.upper():7} {msg}"]
         for k, v in fields.items():
             if v is not None:
@@ -135,7 +135,7 @@ class _Sink:
 
 def _now() -> str:
     # A log line's time is display only, so it reads the system clock and not the injected one.
-    now = datetime.datetime.fromtimestamp(time.time_ns() / 1e9, tz=datetime.UTC)
+    now = dt.datetime.fromtimestamp(time.time_ns() / 1e9, tz=dt.UTC)
     return now.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
