@@ -23,6 +23,7 @@ Level = Literal["debug", "info", "warning", "error"]
 LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_LINE_BYTES = 1024
 _QUEUE_LINES = 10_000
+_CUTS = ((64, 16), (24, 8), (24, 4))  # (characters kept of a text, fields kept) until a line fits
 
 Field = str | int | float | bool | None
 
@@ -64,7 +65,7 @@ class _Sink:
     def __init__(self) -> None:
         self.options = LogOptions()
         self.threshold = LEVELS["info"]
-        self.out: IO[str] | None = None
+        self.out: IO[str] = sys.stderr
         self.json = True
         self.dropped = 0
         self.suppressed = 0
@@ -86,12 +87,13 @@ class _Sink:
             except queue.Full:
                 return  # the output is blocked; the thread is a daemon thread and dies with us
             self._thread.join(timeout=2)
-            self._thread = None
+            if not self._thread.is_alive():
+                self._thread = None
 
     def write(self, level: str, name: str, msg: str, fields: dict[str, Field]) -> None:
-        line = self._json_line(level, name, msg, fields) if self.json else self._text_line(level, msg, fields)
         if self._thread is None:  # not started: a command line tool, or a test
             return
+        line = self._json_line(level, name, msg, fields) if self.json else self._text_line(level, msg, fields)
         try:
             self._queue.put_nowait(line)
         except queue.Full:
@@ -100,37 +102,39 @@ class _Sink:
     def _run(self) -> None:
         while True:
             line = self._queue.get()
+            try:
+                if line is not None:
+                    self.out.write(line)
+                if line is None or self._queue.empty():
+                    self.out.flush()
+            except (OSError, ValueError):  # the reader of our output went away; nobody is left to tell
+                self.dropped += line is not None
             if line is None:
                 return
-            out = self.out
-            if out is None:
-                continue
-            try:
-                out.write(line)
-                if self._queue.empty():
-                    out.flush()
-            except (OSError, ValueError):  # the reader of our output went away; nobody is left to tell
-                self.dropped += 1
 
     def _json_line(self, level: str, name: str, msg: str, fields: dict[str, Field]) -> str:
-        row: dict[str, Field] = {"ts": _now(), "level": level, "logger": name, "msg": msg}
+        row: dict[str, Field] = {"ts": _now(), "level": level, "logger": name, "msg": safe_text(msg)}
         for k, v in fields.items():
             if v is not None:
                 row[k] = safe_text(v) if isinstance(v, str) else v
         line = msgspec.json.encode(row)
-        if len(line) > MAX_LINE_BYTES:
-            row = {k: (v[:64] if isinstance(v, str) else v) for k, v in list(row.items())[:12]}
-            row["cut"] = True
-            line = msgspec.json.encode(row)
+        # Cut texts first and drop fields last: what a line is about stands in its first fields.
+        for limit, count in _CUTS:
+            if len(line) >= MAX_LINE_BYTES:
+                short = {k: v[:limit] if isinstance(v, str) else v for k, v in list(row.items())[:count]}
+                line = msgspec.json.encode({**short, "cut": True})
         return line.decode() + "\n"
 
     def _text_line(self, level: str, msg: str, fields: dict[str, Field]) -> str:
-        parts = [f"{_now()} {level.upper():7} {msg}"]
+        parts = [f"{_now()} {level.upper():7} {safe_text(msg)}"]
         for k, v in fields.items():
             if v is not None:
                 text = safe_text(v) if isinstance(v, str) else str(v)
                 parts.append(f"{k}={text!r}" if " " in text or not text else f"{k}={text}")
-        return " ".join(parts)[:MAX_LINE_BYTES] + "\n"
+        line = " ".join(parts)
+        if len(line.encode()) >= MAX_LINE_BYTES:
+            line = line.encode()[: MAX_LINE_BYTES - 4].decode(errors="ignore") + "…"
+        return line + "\n"
 
 
 def _now() -> str:
@@ -189,6 +193,8 @@ class Logger:
             msg: The line.
             **fields: As in the plain methods.
         """
+        if LEVELS[level] < _sink.threshold:  # not held back by the limit, so not counted as such
+            return
         now = time.monotonic()
         bucket = self._buckets.setdefault(key, [10.0, now, 0.0])
         bucket[0] = min(10.0, bucket[0] + now - bucket[1])

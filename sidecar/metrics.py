@@ -49,8 +49,9 @@ class Counter:
         self.values[values] = total
 
     def drop(self, keep: Callable[[Labels], bool]) -> None:
-        """Forget label combinations that are no longer configured."""
-        self.values = {k: v for k, v in self.values.items() if keep(k)}
+        """Forget label combinations that are no longer configured; the dictionary stays the same object."""
+        for k in [k for k in self.values if not keep(k)]:
+            del self.values[k]
 
     def family(self) -> Metric:
         """Make what prometheus-client prints."""
@@ -118,8 +119,9 @@ class Histogram:
         self.series(*values).observe(value)
 
     def drop(self, keep: Callable[[Labels], bool]) -> None:
-        """Forget label combinations that are no longer configured."""
-        self.values = {k: v for k, v in self.values.items() if keep(k)}
+        """Forget label combinations that are no longer configured; the dictionary stays the same object."""
+        for k in [k for k in self.values if not keep(k)]:
+            del self.values[k]
 
     def family(self) -> Metric:
         """Make what prometheus-client prints."""
@@ -219,9 +221,10 @@ class Metrics:
         """Be a prometheus-client collector."""
         for refresh in self.on_scrape:
             refresh()
-        families = [f.family() for f in self.all()]
-        self.series.set(sum(len(f.samples) for f in families))
+        families = [f.family() for f in self.all() if f is not self.series]
+        self.series.set(sum(len(f.samples) for f in families) + 1)  # and itself
         yield from families
+        yield self.series.family()
 
     def describe(self) -> Iterable[Metric]:
         """Let a registry register us without collecting."""
