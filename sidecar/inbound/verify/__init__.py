@@ -1,0 +1,81 @@
+"""[P] Verification: is this request what the provider sent, and is it fresh?
+
+A source's options become a verifier once (``compile_scheme``); for each request it is asked twice: ``precheck`` with
+the head alone, ``verify`` with the body. A preset is a provider's options as data; a handshake is a provider's way
+to try a URL. To add a provider: one entry in ``presets``. To add a scheme: one class and one line in ``SCHEMES``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sidecar.inbound.verify.handshakes import HANDSHAKES, Handshake, HandshakeAnswer
+from sidecar.inbound.verify.options import (
+    BasicOptions,
+    EntryOptions,
+    HmacOptions,
+    NoneOptions,
+    SchemeOptions,
+    TimestampOptions,
+    TokenOptions,
+)
+from sidecar.inbound.verify.presets import PRESETS, Preset
+from sidecar.inbound.verify.request import (
+    Accepted,
+    Headers,
+    Rejected,
+    Request,
+    Secret,
+    Verdict,
+    Verifier,
+    active_secrets,
+)
+from sidecar.inbound.verify.schemes import SCHEMES, compile_scheme
+from sidecar.inbound.verify.send import sample_body, sign_request
+
+__all__ = [
+    "HANDSHAKES",
+    "PRESETS",
+    "SCHEMES",
+    "Accepted",
+    "BasicOptions",
+    "EntryOptions",
+    "Handshake",
+    "HandshakeAnswer",
+    "Headers",
+    "HmacOptions",
+    "NoneOptions",
+    "Preset",
+    "Rejected",
+    "Request",
+    "SchemeOptions",
+    "Secret",
+    "TimestampOptions",
+    "TokenOptions",
+    "Verdict",
+    "Verifier",
+    "active_secrets",
+    "compile_scheme",
+    "sample_body",
+    "sign",
+    "sign_request",
+    "verify",
+]
+
+
+def verify(options: SchemeOptions, request: Request, secrets: Sequence[Secret], now_ms: int) -> Verdict:
+    """Judge one request; for a stream of them keep the verifier of ``compile_scheme``.
+
+    Raises:
+        ValueError: When the options contradict each other.
+    """
+    return compile_scheme(options).verify(request, secrets, now_ms)
+
+
+def sign(options: SchemeOptions, request: Request, secret: Secret, now_ms: int) -> Headers:
+    """Sign one request as the provider would; see ``Verifier.sign``.
+
+    Raises:
+        ValueError: When the options contradict each other.
+    """
+    return compile_scheme(options).sign(request, secret, now_ms)

@@ -1,0 +1,297 @@
+"""[P] The generic engine for keyed hashes: header, form, encoding and signed parts are data.
+
+It is the hot path of verification: all that the options decide is prepared in the constructor, what the head says
+is read once, and each secret costs one hash over the message.
+"""
+
+from __future__ import annotations
+
+import hmac
+import re
+from collections.abc import Sequence
+from typing import Final
+
+import msgspec
+
+from sidecar.inbound.verify.digests import decode_digest, digest_pattern, encode_digest
+from sidecar.inbound.verify.jsonfield import parse_pointer, read_field
+from sidecar.inbound.verify.keys import derive_key
+from sidecar.inbound.verify.options import HmacOptions
+from sidecar.inbound.verify.request import Accepted, Headers, Rejected, Request, Secret, Verdict
+from sidecar.inbound.verify.signed import header_names, lower, parse_signed
+from sidecar.inbound.verify.timestamp import AgeLimit, format_timestamp
+from sidecar.inbound.verify.verdicts import (
+    MALFORMED,
+    MAX_ENTRY_BYTES,
+    MISSING,
+    TOO_MANY,
+    UNSUPPORTED,
+    first_value,
+    no_match,
+    present_name,
+)
+from sidecar.model import RejectReason
+
+__all__ = ["HmacVerifier"]
+
+_VERSION_LABEL: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,15}[=,:]")
+
+
+class _Parsed(msgspec.Struct, frozen=True, gc=False):
+    """What the head of one request says: signatures with their algorithms, and the timestamp as received."""
+
+    signatures: list[tuple[str, bytes]]
+    timestamp: bytes
+
+
+class _Form(msgspec.Struct, frozen=True):
+    """One way in which a single signature may be written."""
+
+    algorithm: str
+    prefix: bytes
+    pattern: re.Pattern[bytes]
+
+
+class HmacVerifier:
+    """Judges keyed hashes; see ``HmacOptions``."""
+
+    masked: frozenset[bytes] = frozenset()
+    can_sign = True
+    unverified = False
+
+    def __init__(self, options: HmacOptions) -> None:
+        self._options = options
+        self._names = header_names(options.header, options.max_signatures)
+        self._lower = lower(self._names)
+        self._signed = parse_signed(options.signed)
+        self._forms = [
+            _Form(
+                algorithm,
+                options.prefix.replace("{algorithm}", algorithm).encode(),
+                digest_pattern(options.encoding, algorithm),
+            )
+            for algorithm in options.algorithms or (options.algorithm,)
+        ]
+        self._require = [(lower(header_names(k)), v.encode()) for k, v in options.require.items()]
+        self._key_header = lower(header_names(options.key_header)) if options.key_header else ()
+        self._max = options.max_signatures
+        self._keys: dict[bytes, bytes | str] = {}
+        self._set_entries(options)
+        self._set_timestamp(options)
+        self.reads = frozenset(
+            self._lower + self._stamp_lower + self._key_header + tuple(n for names, _ in self._require for n in names)
+        ).union(*self._signed.headers)
+        self.needs_url = "url" in self._signed.uses
+        self.needs_body = True
+
+    def _set_entries(self, options: HmacOptions) -> None:
+        entries = options.entries
+        if entries is None:
+            if options.timestamp is not None and options.timestamp.entry:
+                raise ValueError("timestamp.entry: the signature header has no entries")
+            self._separator = b""
+            return
+        if not (entries.key and entries.separator and entries.assign):
+            raise ValueError("entries: key, separator and assign are not empty")
+        self._key, self._assign = entries.key.encode(), entries.assign.encode()
+        self._separator = (entries.separator.strip() or entries.separator).encode()
+        self._strip = entries.separator not in (self._separator.decode(), " ")
+        self._join = entries.separator.encode()
+
+    def _set_timestamp(self, options: HmacOptions) -> None:
+        stamp = options.timestamp
+        self._stamp_names: tuple[str, ...] = ()
+        self._stamp_entry = b""
+        self._stamp_path: tuple[str, ...] = ()
+        self._age: AgeLimit | None = None
+        self.tolerance_ms: int | None = None
+        if stamp is None:
+            if "timestamp" in self._signed.uses:
+                raise ValueError("signed: {timestamp} needs the option timestamp")
+        else:
+            if [bool(stamp.header), bool(stamp.entry), bool(stamp.json)].count(True) != 1:
+                raise ValueError("timestamp: exactly one of header, entry and json")
+            if not stamp.json and "timestamp" not in self._signed.uses:
+                raise ValueError("signed: a timestamp that is not signed proves nothing; add {timestamp}")
+            if stamp.json and "timestamp" in self._signed.uses:
+                raise ValueError("signed: a timestamp inside the body is signed with {body}")
+            self._age = AgeLimit(stamp)
+            if stamp.header:
+                self._stamp_names = header_names(stamp.header)
+            elif stamp.entry:
+                self._stamp_entry = stamp.entry.encode()
+            else:
+                self._stamp_path = parse_pointer(stamp.json)
+            if not stamp.json:
+                self.tolerance_ms = self._age.past_ms
+        self._stamp_lower = lower(self._stamp_names)
+
+    # --- judging
+
+    def precheck(self, request: Request, secrets: Sequence[Secret], now_ms: int) -> Rejected | None:
+        """Refuse a missing or malformed signature and a stale timestamp; see ``Verifier``."""
+        del secrets  # the head alone does not need them
+        parsed = self._parse(request, now_ms)
+        if isinstance(parsed, Rejected):
+            return parsed
+        request.parsed = parsed
+        return None
+
+    def verify(self, request: Request, secrets: Sequence[Secret], now_ms: int) -> Verdict:
+        """Try every listed signature with every secret; see ``Verifier``."""
+        parsed = request.parsed
+        if not isinstance(parsed, _Parsed):
+            found = self._parse(request, now_ms)
+            if isinstance(found, Rejected):
+                return found
+            parsed = found
+        if self._key_header:
+            wanted = first_value(request, self._key_header)
+            secrets = [s for s in secrets if s.id.encode() == wanted]
+        message = self._signed.message(request, parsed.timestamp)
+        retired = False
+        for secret in secrets:
+            key = self._key_of(secret)
+            if isinstance(key, str) or not self._matches(key, message, parsed.signatures):
+                continue
+            if secret.active(now_ms):
+                return self._check_body_age(request, now_ms) or Accepted(secret.id)
+            retired = True
+        return no_match(secrets, retired, now_ms)
+
+    @staticmethod
+    def _matches(key: bytes, message: bytes, signatures: list[tuple[str, bytes]]) -> bool:
+        algorithm, mac = "", b""
+        for wanted, signature in signatures:
+            if wanted != algorithm:
+                algorithm, mac = wanted, hmac.digest(key, message, wanted)
+            if hmac.compare_digest(mac, signature):
+                return True
+        return False
+
+    def _check_body_age(self, request: Request, now_ms: int) -> Rejected | None:
+        if not self._stamp_path or self._age is None:
+            return None
+        value = read_field(request.body, self._stamp_path)
+        if value is None:
+            return Rejected(RejectReason.MALFORMED_BODY)
+        return self._age.check(str(value).encode(), now_ms)
+
+    def _key_of(self, secret: Secret) -> bytes | str:
+        key = self._keys.get(secret.value)
+        if key is None:
+            if len(self._keys) >= 64:  # only reloads bring new ones
+                self._keys.clear()
+            key = self._keys[secret.value] = derive_key(self._options, secret.value)
+        return key
+
+    # --- reading the head
+
+    def _parse(self, request: Request, now_ms: int) -> _Parsed | Rejected:
+        headers = request.headers
+        if self.needs_url and request.url is None:
+            return Rejected(RejectReason.MISSING_HEADER, "no public URL")
+        values = [value for name in self._lower if (value := headers.get(name))]
+        if not values:
+            return MISSING
+        for names in self._signed.headers:
+            if not first_value(request, names):
+                return MISSING
+        for names, wanted in self._require:
+            if first_value(request, names) != wanted:
+                return UNSUPPORTED
+        timestamp = b""
+        if self._stamp_lower:
+            timestamp = first_value(request, self._stamp_lower)
+            if not timestamp:
+                return MISSING
+        parse = self._parse_entries if self._separator else self._parse_values
+        parsed = parse(values, timestamp)
+        if self._age is not None and not self._stamp_path and isinstance(parsed, _Parsed):
+            return self._age.check(parsed.timestamp, now_ms) or parsed
+        return parsed
+
+    def _parse_values(self, values: list[bytes], timestamp: bytes) -> _Parsed | Rejected:
+        signatures: list[tuple[str, bytes]] = []
+        failure = MALFORMED
+        for value in values:
+            found = self._decode(value)
+            if isinstance(found, Rejected):
+                failure = found
+            else:
+                signatures.append(found)
+        return _Parsed(signatures, timestamp) if signatures else failure
+
+    def _parse_entries(self, values: list[bytes], timestamp: bytes) -> _Parsed | Rejected:
+        signatures: list[tuple[str, bytes]] = []
+        failure: Rejected | None = None
+        count = 0
+        for value in values:
+            for raw in value.split(self._separator):
+                item = raw.strip(b" ") if self._strip else raw
+                if len(item) > MAX_ENTRY_BYTES:
+                    return MALFORMED
+                label, _, rest = item.partition(self._assign)
+                if self._stamp_entry and label == self._stamp_entry:
+                    if timestamp:
+                        return Rejected(RejectReason.MALFORMED_TIMESTAMP, "two timestamps")
+                    timestamp = rest
+                    continue
+                count += 1
+                if count > self._max:
+                    return TOO_MANY
+                if label != self._key:
+                    # An unknown version counts for nothing, and says why only when nothing else is wrong.
+                    failure = failure or (UNSUPPORTED if rest else MALFORMED)
+                    continue
+                found = self._decode(rest)
+                if isinstance(found, Rejected):
+                    failure = MALFORMED
+                else:
+                    signatures.append(found)
+        if not signatures:
+            return failure or MALFORMED
+        if self._stamp_entry and not timestamp:
+            return Rejected(RejectReason.MALFORMED_TIMESTAMP, "no timestamp")
+        return _Parsed(signatures, timestamp)
+
+    def _decode(self, value: bytes) -> tuple[str, bytes] | Rejected:
+        if len(value) > MAX_ENTRY_BYTES:
+            return MALFORMED
+        for form in self._forms:
+            if value.startswith(form.prefix):
+                text = value[len(form.prefix) :]
+                if form.pattern.fullmatch(text):
+                    return form.algorithm, decode_digest(self._options.encoding, text)
+        # Another label where ours should be: sha1= for sha256=, v1= for v0=.
+        known = any(form.prefix and value.startswith(form.prefix) for form in self._forms)
+        return UNSUPPORTED if not known and _VERSION_LABEL.match(value) else MALFORMED
+
+    # --- signing
+
+    def sign(self, request: Request, secret: Secret, now_ms: int) -> Headers:
+        """Sign as the provider would; empty when the secret has no key or a signed header is missing."""
+        key = self._key_of(secret)
+        if isinstance(key, str) or not all(first_value(request, names) for names in self._signed.headers):
+            return []
+        out: Headers = []
+        timestamp = b"" if self._age is None else format_timestamp(now_ms, self._age.unit)
+        form = self._forms[-1]  # of a closed list the last, which is the strongest
+        mac = hmac.digest(key, self._signed.message(request, timestamp), form.algorithm)
+        value = form.prefix + encode_digest(self._options.encoding, mac)
+        if self._separator:
+            value = self._key + self._assign + value
+            if self._stamp_entry:
+                value = self._stamp_entry + self._assign + timestamp + self._join + value
+        if self._stamp_names:
+            out.append((present_name(request, self._stamp_names), timestamp))
+        if self._key_header:
+            out.append((self._options.key_header.split("|")[0].encode(), secret.id.encode()))
+        out += [(name.encode(), wanted.encode()) for name, wanted in self._options.require.items()]
+        out.append((present_name(request, self._names), value))
+        return out
+
+    def secret_problem(self, value: bytes) -> str:
+        """See ``Verifier``."""
+        key = derive_key(self._options, value)
+        return key if isinstance(key, str) else ""

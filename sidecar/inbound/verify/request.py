@@ -1,0 +1,149 @@
+"""[P] The nouns of verification: what is judged, with which secrets, and the verdict.
+
+Everything a scheme may look at is in ``Request``: raw bytes as they came, never decoded, never parsed. A verdict
+is a value with a named reason; nothing in this package raises because of what a sender sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+import msgspec
+
+from sidecar.model import RejectReason
+
+__all__ = ["Accepted", "Headers", "Rejected", "Request", "Secret", "Verdict", "Verifier", "active_secrets"]
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Secret(msgspec.Struct, frozen=True):
+    """One secret of a source, as the provider's page shows it; its repr never shows the value.
+
+    Attributes:
+        id: Name for people: metric label ``key_id`` and log field; never derived from the value.
+        value: The text as bytes; a scheme's ``secret_encoding`` makes the key out of it.
+        not_before_ms: First moment (wall clock) at which it counts; None = always has.
+        not_after_ms: First moment at which it no longer counts; None = always will.
+    """
+
+    id: str
+    value: bytes
+    not_before_ms: int | None = None
+    not_after_ms: int | None = None
+
+    def __repr__(self) -> str:
+        return f"Secret(id={self.id!r})"
+
+    __str__ = __repr__
+
+    def active(self, now_ms: int) -> bool:
+        """Whether it counts at this moment."""
+        return (self.not_before_ms is None or self.not_before_ms <= now_ms) and (
+            self.not_after_ms is None or now_ms < self.not_after_ms
+        )
+
+
+def active_secrets(secrets: Sequence[Secret], now_ms: int) -> list[Secret]:
+    """Those that count now, newest first: by the latest ``not_before``, else in the order given."""
+    return sorted((s for s in secrets if s.active(now_ms)), key=lambda s: -(s.not_before_ms or 0))
+
+
+class Request(msgspec.Struct):
+    """What a verifier may look at.
+
+    Attributes:
+        method: As received.
+        path: Raw path, without the query.
+        query: Raw query, without "?".
+        headers: Lower-case name to the first value received.
+        body: Exactly as received; empty while only the head is there.
+        url: The public URL that the sender used, for schemes that sign it.
+        parsed: What ``precheck`` read from the head, kept for ``verify``. Belongs to the verifier: copy a request
+            with other headers without it.
+    """
+
+    method: bytes
+    path: bytes
+    query: bytes
+    headers: Mapping[bytes, bytes]
+    body: bytes = b""
+    url: bytes | None = None
+    parsed: object = None
+
+
+class Accepted(msgspec.Struct, frozen=True):
+    """The request is what the holder of the secret ``key_id`` sent; empty when the scheme proves nothing."""
+
+    key_id: str
+
+
+class Rejected(msgspec.Struct, frozen=True):
+    """The request is refused.
+
+    Attributes:
+        reason: Metric label and log field; the sender is never told.
+        detail: Fixed text or numbers for people; never a value from the request or a secret.
+    """
+
+    reason: RejectReason
+    detail: str = ""
+
+
+Verdict = Accepted | Rejected
+
+
+class Verifier(Protocol):
+    """One source's scheme with everything prepared. Holds no secrets: they are handed in, so rotation is a swap."""
+
+    @property
+    def reads(self) -> frozenset[bytes]:
+        """Lower-case names of the headers it looks at; a repeated one is refused before verification."""
+        ...
+
+    @property
+    def masked(self) -> frozenset[bytes]:
+        """Lower-case names of those that carry a secret themselves, for every display."""
+        ...
+
+    @property
+    def tolerance_ms(self) -> int | None:
+        """How old a signed timestamp may be; None when there is none that ``sign`` could renew."""
+        ...
+
+    @property
+    def needs_url(self) -> bool:
+        """Whether the signature covers the public URL."""
+        ...
+
+    @property
+    def needs_body(self) -> bool:
+        """Whether the verdict waits for the body."""
+        ...
+
+    @property
+    def can_sign(self) -> bool:
+        """Whether ``sign`` can make what ``verify`` accepts."""
+        ...
+
+    @property
+    def unverified(self) -> bool:
+        """Whether it accepts everything and proves nothing."""
+        ...
+
+    def precheck(self, request: Request, secrets: Sequence[Secret], now_ms: int) -> Rejected | None:
+        """Refuse what the head alone decides; None means that the body is worth reading."""
+        ...
+
+    def verify(self, request: Request, secrets: Sequence[Secret], now_ms: int) -> Verdict:
+        """Judge the whole request at this moment (wall clock, milliseconds)."""
+        ...
+
+    def sign(self, request: Request, secret: Secret, now_ms: int) -> Headers:
+        """The headers to set so that ``verify`` accepts; empty when it cannot be done."""
+        ...
+
+    def secret_problem(self, value: bytes) -> str:
+        """What is wrong with a secret for this scheme, for the operator; empty when nothing is."""
+        ...

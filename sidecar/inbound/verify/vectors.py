@@ -1,0 +1,85 @@
+"""[P] Signature cases: recorded requests with the verdict that is expected, one JSON object a line.
+
+Fields: ``provider`` (preset name), ``id``, ``method``, ``url``, ``headers``, ``body_base64``, ``secret`` (as the
+provider's page shows it), ``extra_secrets``, ``now`` (Unix seconds, null = irrelevant) and ``expect`` (``accept`` or
+``reject``); ``origin``, ``why`` and ``params`` are for people and for presets with further settings.
+"""
+
+from __future__ import annotations
+
+import binascii
+from typing import Any, Literal
+
+import msgspec
+
+from sidecar.inbound.verify.presets import PRESETS
+from sidecar.inbound.verify.request import Rejected, Request, Secret
+from sidecar.inbound.verify.schemes import compile_scheme
+
+__all__ = ["Case", "parse_case", "run_case"]
+
+
+class Case(msgspec.Struct, kw_only=True):
+    """One line of a vector file."""
+
+    provider: str
+    id: str
+    expect: Literal["accept", "reject"]
+    headers: dict[str, str]
+    secret: str
+    body_base64: str = ""
+    method: str = "POST"
+    url: str = ""
+    extra_secrets: list[str] = []
+    params: dict[str, Any] = {}
+    now: float | None = None
+    origin: str = ""
+    why: str = ""
+
+    def __repr__(self) -> str:  # its secrets may be real
+        return f"Case(id={self.id!r})"
+
+
+_decoder = msgspec.json.Decoder(Case)
+
+
+def parse_case(line: bytes | str) -> Case:
+    """Read one line.
+
+    Raises:
+        ValueError: When it is no case; the text says which field.
+    """
+    try:
+        case = _decoder.decode(line)
+        binascii.a2b_base64(case.body_base64, strict_mode=True) if case.body_base64 else b""
+    except (msgspec.DecodeError, ValueError) as error:
+        raise ValueError(f"not a signature case: {error}") from None
+    return case
+
+
+def run_case(case: Case) -> Literal[True] | str:
+    """Judge one case with its preset.
+
+    Returns:
+        True when it turns out as expected; else what happened, for people. ``unknown preset`` when there is none.
+    """
+    preset = PRESETS.get(case.provider)
+    if preset is None:
+        return "unknown preset"
+    target = case.url.encode()
+    _, _, rest = target.partition(b"://")
+    path, _, query = rest[rest.find(b"/") :].partition(b"?") if b"/" in rest else (b"/", b"", b"")
+    request = Request(
+        method=case.method.encode(),
+        path=path,
+        query=query,
+        headers={name.lower().encode(): value.encode() for name, value in case.headers.items()},
+        body=binascii.a2b_base64(case.body_base64),
+        url=target,
+    )
+    texts = [case.secret, *case.extra_secrets]
+    secrets = [Secret(str(position), text.encode()) for position, text in enumerate(texts, 1)]
+    verdict = compile_scheme(preset.scheme).verify(request, secrets, int((case.now or 0) * 1000))
+    if isinstance(verdict, Rejected):
+        return True if case.expect == "reject" else f"expected accept, got reject: {verdict.reason}"
+    return True if case.expect == "accept" else f"expected reject, got accept by secret {verdict.key_id}"
