@@ -37,10 +37,15 @@ class Span(NamedTuple):
 
 
 class Place(NamedTuple):
-    """Where a key stands, and its value. Elements of arrays and tables of headers have one span for both."""
+    """Where a key stands, and its value.
+
+    An element of an array, and a table with its own header, have one span for both. ``scalar`` is False for
+    arrays and tables.
+    """
 
     key: Span
     value: Span
+    scalar: bool = False
 
 
 class Positions:
@@ -169,6 +174,7 @@ class _Scanner:
     def value(self, path: Path, key: Span | None) -> None:
         start = self.at
         first = self.text[start]
+        scalar = first not in "[{"
         if first == "[":
             self.array(path)
         elif first == "{":
@@ -176,7 +182,7 @@ class _Scanner:
         else:
             self.skip(_STRING if first in "\"'" else _SCALAR)
         span = Span(start, self.at)
-        self.places[path] = Place(key if key is not None else span, span)
+        self.places[path] = Place(key if key is not None else span, span, scalar)
 
     def array(self, path: Path) -> None:
         self.at += 1

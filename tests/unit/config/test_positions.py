@@ -33,7 +33,8 @@ def assert_all_found(text: str) -> Positions:
     for path, value in wanted.items():
         place = positions.places[path]
         shown = text[place.value.start : place.value.end]
-        if place.key != place.value or not isinstance(value, dict | list):
+        assert place.scalar == (not isinstance(value, dict | list))
+        if place.scalar or place.key != place.value:
             assert tomllib.loads(f"v = {shown}")["v"] == value
         if place.key != place.value:
             assert list(tomllib.loads(f"{text[place.key.start : place.key.end]} = 1")) == [path[-1]]
