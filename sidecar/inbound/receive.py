@@ -1,0 +1,401 @@
+"""One request: find its source, verify it, name it, hand it to the journal, answer after the commit.
+
+Stands between the listener, which knows only HTTP, and the journal, which knows only events. Never waits and never
+touches a disk: it is called with a head, then with a body, and answers through a callback.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, Protocol
+
+from sidecar import log
+from sidecar.clock import Clock
+from sidecar.feed import Feed
+from sidecar.inbound.ack import Answer, ack_answer, error_answer
+from sidecar.inbound.application import Admit, Head
+from sidecar.inbound.dedup import claim, extract, printable_key
+from sidecar.inbound.forwarded import Forwarded, Network, ProxyTrust
+from sidecar.inbound.refusals import RefusalRing
+from sidecar.inbound.source import Source, SourceOptions
+from sidecar.inbound.verify import Handshake, Headers, Rejected, Request, active_secrets
+from sidecar.journal.types import AppendDone, Appended, Claim, Duplicate
+from sidecar.metrics import Metrics, Series
+from sidecar.model import AckTemplate, Event, Refusal, RejectReason
+
+__all__ = ["Receiver", "SourceOptions"]
+
+UNKNOWN: Final = "unknown"
+"""Source of what no source claims; nobody may call a source so."""
+
+Reply = Callable[[Answer], None]
+
+_NOT_UTF8: Final = Rejected(RejectReason.MALFORMED_SIGNATURE, "a header that counts is not UTF-8")
+
+_log = log.get_logger("inbound")
+
+
+class Journal(Protocol):
+    """What receiving needs of the journal."""
+
+    def append(self, event: Event, claim: Claim | None, ack: AckTemplate, done: AppendDone) -> None:
+        """Store an event and call ``done`` on the loop after the commit."""
+        ...
+
+
+class _Intake:
+    """One request between its head and its answer."""
+
+    __slots__ = ("answered", "duration", "forwarded", "head", "reply", "request", "source", "started_s")
+
+    def __init__(self, source: Source, head: Head, request: Request, forwarded: Forwarded, duration: Series) -> None:
+        self.source = source
+        self.duration = duration
+        self.head = head
+        self.request = request
+        self.forwarded = forwarded
+        self.reply: Reply | None = None
+        self.started_s = 0.0
+        self.answered = False
+
+
+class Receiver:
+    """The application behind the listener: implements ``application.Application`` for all configured sources."""
+
+    def __init__(
+        self,
+        journal: Journal,
+        metrics: Metrics,
+        feed: Feed,
+        clock: Clock,
+        *,
+        trusted_proxies: Sequence[Network] = (),
+    ) -> None:
+        self._journal = journal
+        self._metrics = metrics
+        self._feed = feed
+        self._clock = clock
+        self._by_path: Mapping[bytes, Source] = {}
+        self._by_name: Mapping[str, Source] = {}
+        self._durations: dict[str, Series] = {}
+        self._trust = ProxyTrust(trusted_proxies)
+        self._stopped: Refusal | None = None
+        self._refusals = RefusalRing()
+        self.configure(())
+
+    # --- configuration and drain
+
+    def configure(self, sources: Sequence[SourceOptions], trusted_proxies: Sequence[Network] | None = None) -> None:
+        """Take over a configuration at once; requests under way finish with the source they began with.
+
+        Args:
+            sources: All of them; names and paths are unique.
+            trusted_proxies: None = as before.
+
+        Raises:
+            ValueError: When an option has none of its forms; nothing is changed then.
+        """
+        prepared = [Source(options) for options in sources]
+        self._create_series(prepared)
+        self._by_path = {source.options.path: source for source in prepared}
+        self._by_name = {source.name: source for source in prepared}
+        if trusted_proxies is not None:
+            self._trust = ProxyTrust(trusted_proxies)
+
+    def _create_series(self, sources: Sequence[Source]) -> None:
+        m = self._metrics
+        names = {source.name for source in sources}
+        kept = names | {UNKNOWN}
+        for family in (m.received, m.verification_failures, m.key_matched, m.dedup_conflicts, m.dedup_key_missing):
+            family.drop(lambda labels: labels[0] in kept)
+        m.last_accepted.drop(lambda labels: labels[0] in names)
+        m.request_duration.drop(lambda labels: labels[0] in names)
+        for name in sorted(kept):
+            for outcome in ("accepted", "duplicate", "handshake", "aborted", *Refusal):
+                m.received.create(name, outcome)
+        self._durations = {name: m.request_duration.series(name) for name in names}
+        for source in sources:
+            for reason in RejectReason:
+                m.verification_failures.create(source.name, reason)
+            for secret in source.secrets:
+                m.key_matched.create(source.name, secret.id)
+            for counter in (m.dedup_conflicts, m.dedup_key_missing, m.last_accepted):
+                counter.create(source.name)
+
+    @property
+    def accepting(self) -> bool:
+        """Whether new requests are taken."""
+        return self._stopped is None
+
+    def stop_accepting(self, code: Refusal = Refusal.SHUTTING_DOWN) -> None:
+        """Answer new requests with 503 and this code; those whose head was taken are finished."""
+        self._stopped = code
+
+    def resume(self) -> None:
+        """Take requests again."""
+        self._stopped = None
+
+    def refused_since(self, since_ms: int, source: str = "") -> dict[str, int]:
+        """How many requests were refused since then (wall clock, whole hours, 7 days), by reason or error code."""
+        return self._refusals.since(since_ms, source)
+
+    # --- the listener's side
+
+    def head(self, head: Head) -> Admit | Answer:
+        """Decide what the head alone decides."""
+        source = self._by_path.get(head.path)
+        try:
+            return self._admit(source, head)
+        except Exception as error:  # noqa: BLE001 - the top of a request: a bug must not cost the sender an answer
+            return self._refuse_on_bug(source, error)
+
+    def _admit(self, source: Source | None, head: Head) -> Admit | Answer:
+        if source is None:
+            return self._refuse(None, Refusal.NOT_FOUND)
+        options = source.options
+        handshake_only = head.method in source.handshake_methods
+        if head.method not in options.methods and not handshake_only:
+            return self._refuse(source, Refusal.METHOD_NOT_ALLOWED)
+        if head.repeated and not source.reads.isdisjoint(head.repeated):
+            return self._refuse(source, Refusal.DUPLICATE_HEADER)
+        intake = self._intake(source, head)
+        if not handshake_only or options.handshake is None or options.handshake.signed:
+            rejected = self._precheck(source, intake.request)
+            if rejected is not None:
+                return self._unauthorized(source, rejected)
+        if source.content_type is not None and not handshake_only:
+            media_type = head.lower.get(b"content-type", b"").partition(b";")[0].strip().lower()
+            if media_type != source.content_type:
+                return self._refuse(source, Refusal.UNSUPPORTED_MEDIA_TYPE)
+        if self._stopped is not None:
+            return self._refuse(source, self._stopped)
+        return Admit(options.max_body, intake)
+
+    def _intake(self, source: Source, head: Head) -> _Intake:
+        chain = (
+            [value for name, value in head.headers if name.lower() == b"x-forwarded-for"]
+            if b"x-forwarded-for" in head.repeated
+            else ()
+        )
+        forwarded = self._trust.read(head.peer, head.secure, head.lower, chain)
+        public = source.public
+        if public is not None:
+            forwarded = Forwarded(forwarded.chain, public.proto, public.host)
+        url = source.url(forwarded, head.path, head.query)
+        request = Request(head.method, head.path, head.query, head.lower, b"", url)
+        return _Intake(source, head, request, forwarded, self._durations[source.name])
+
+    def _precheck(self, source: Source, request: Request) -> Rejected | None:
+        headers = request.headers
+        for name in source.reads:
+            value = headers.get(name)
+            if value is not None and not value.isascii() and not _is_utf8(value):
+                return _NOT_UTF8
+        return source.verifier.precheck(request, source.secrets, self._clock.wall_ms())
+
+    def complete(self, head: Head, context: object, body: bytes, reply: Reply) -> None:
+        """Judge the whole request; the answer comes now or after the commit."""
+        del head  # the intake has it
+        assert isinstance(context, _Intake)
+        intake = context
+        intake.started_s = self._clock.monotonic_s()
+        intake.reply = reply
+        intake.request.body = body
+        try:
+            answer = self._judge(intake)
+        except Exception as error:  # noqa: BLE001 - the top of a request: a bug must not cost the sender an answer
+            answer = self._refuse_on_bug(intake.source, error)
+        if answer is not None:
+            self._answer(intake, answer)
+
+    def refused(self, context: object | None, head: Head | None, code: Refusal) -> None:
+        """Count what the listener itself refused: framing, limits, timeouts."""
+        source = context.source if isinstance(context, _Intake) else None
+        if source is None and head is not None:
+            source = self._by_path.get(head.path)
+        self._count_refusal(source, code, code)
+
+    def aborted(self, context: object | None) -> None:
+        """Count a sender that went away before its request was complete."""
+        self._metrics.received.inc(context.source.name if isinstance(context, _Intake) else UNKNOWN, "aborted")
+
+    # --- one request
+
+    def _judge(self, intake: _Intake) -> Answer | None:
+        """Verify and store; None when the answer comes after the commit."""
+        source, request = intake.source, intake.request
+        now_ms = self._clock.wall_ms()
+        handshake = source.handshake
+        if request.method in source.handshake_methods and handshake is not None and not handshake.signed:
+            return self._shake(source, handshake, request, now_ms) or self._refuse(source, Refusal.METHOD_NOT_ALLOWED)
+        if not request.body and not source.options.allow_empty:
+            return self._refuse(source, Refusal.EMPTY_BODY)
+        verdict = source.verifier.verify(request, source.secrets, now_ms)
+        if isinstance(verdict, Rejected):
+            return self._unauthorized(source, verdict)
+        if verdict.key_id:
+            self._metrics.key_matched.inc(source.name, verdict.key_id)
+        if handshake is not None:
+            answer = self._shake(source, handshake, request, now_ms)
+            if answer is not None:
+                return answer
+        self._store(intake, now_ms)
+        return None
+
+    def _shake(self, source: Source, handshake: Handshake, request: Request, now_ms: int) -> Answer | None:
+        said = handshake.respond(request, active_secrets(source.secrets, now_ms))
+        if said is None:
+            return None
+        self._metrics.received.inc(source.name, "handshake")
+        if self._feed.watched:
+            self._publish(source.name, "handshake")
+        return Answer(200, said.body, said.content_type, said.headers)
+
+    def _store(self, intake: _Intake, now_ms: int) -> None:
+        source, request, head, forwarded = intake.source, intake.request, intake.head, intake.forwarded
+        options, dedup, body = source.options, source.dedup, request.body
+        key = extract(
+            dedup,
+            request.headers,
+            body,
+            request.headers.get(b"content-encoding", b""),
+            max_inflated=options.max_body,
+        )
+        event = Event(
+            source=source.name,
+            destinations=options.destinations,
+            received_at_ms=now_ms,
+            method=head.method,
+            path=head.path,
+            query=head.query,
+            headers=head.headers,
+            body=body,
+            verified=not source.verifier.unverified,
+            key="" if dedup.key == "body" else printable_key(key),
+            forwarded_for=forwarded.chain,
+            forwarded_proto=forwarded.proto,
+            forwarded_host=forwarded.host,
+        )
+        missing = key is None and dedup.key != "none"
+
+        def done(result: Appended | Duplicate | Refusal) -> None:
+            self._stored(intake, event, result, missing=missing)
+
+        self._journal.append(event, claim(source.name, dedup, key, body), options.ack, done)
+
+    def _stored(self, intake: _Intake, event: Event, result: Appended | Duplicate | Refusal, *, missing: bool) -> None:
+        name, m = intake.source.name, self._metrics
+        if isinstance(result, Refusal):
+            self._answer(intake, self._refuse(intake.source, result))
+            return
+        if isinstance(result, Appended):
+            outcome, event_id = "accepted", event.id
+            m.last_accepted.set(event.received_at_ms / 1000, name)
+            if missing:
+                m.dedup_key_missing.inc(name)
+            answer = ack_answer(intake.source.options.ack, event_id)
+        else:
+            outcome, event_id = "duplicate", result.event_id
+            if result.conflict:
+                m.dedup_conflicts.inc(name)
+            answer = ack_answer(result.ack, event_id, replayed=True)
+        m.received.inc(name, outcome)
+        if self._feed.watched:
+            self._publish(name, outcome, event_id=event_id, key=event.key, bytes=len(event.body))
+        self._answer(intake, answer)
+
+    def _answer(self, intake: _Intake, answer: Answer) -> None:
+        if intake.answered:  # a bug came between handing it to the journal and now
+            return
+        intake.answered = True
+        intake.duration.observe(self._clock.monotonic_s() - intake.started_s)
+        assert intake.reply is not None
+        intake.reply(answer)
+
+    # --- refusing
+
+    def _refuse(self, source: Source | None, code: Refusal) -> Answer:
+        self._count_refusal(source, code, code)
+        allow = source.allow if source is not None and code is Refusal.METHOD_NOT_ALLOWED else b""
+        return error_answer(code, allow=allow)
+
+    def _refuse_on_bug(self, source: Source | None, error: Exception) -> Answer:
+        # Only its type: the text of an exception may quote the request.
+        _log.limited("bug", "error", "request failed on a bug", error=type(error).__name__)
+        return self._refuse(source, Refusal.INTERNAL_ERROR)
+
+    def _unauthorized(self, source: Source, rejected: Rejected) -> Answer:
+        """The same answer for every reason."""
+        self._metrics.verification_failures.inc(source.name, rejected.reason)
+        self._count_refusal(source, Refusal.UNAUTHORIZED, rejected.reason, rejected.detail)
+        return error_answer(Refusal.UNAUTHORIZED)
+
+    def _count_refusal(
+        self, source: Source | None, code: Refusal, reason: Refusal | RejectReason, detail: str = ""
+    ) -> None:
+        name = UNKNOWN if source is None else source.name
+        self._metrics.received.inc(name, code)
+        self._refusals.add(self._clock.wall_ms(), name, reason)
+        # Strangers knock on unknown paths all day; what a configured source refuses, somebody wants to know.
+        level: log.Level = "info" if source is None else "warning"
+        _log.limited(
+            f"{name} {reason}",
+            level,
+            "request refused",
+            source=name,
+            outcome=code,
+            reason=None if reason == code else reason,
+            detail=detail or None,
+        )
+        if self._feed.watched:
+            self._publish(name, code, reason=None if reason == code else reason)
+
+    def _publish(self, source: str, outcome: str, **more: str | int | None) -> None:
+        row: dict[str, str | int | float | bool | None] = {
+            "type": "received",
+            "at_ms": self._clock.wall_ms(),
+            "source": source,
+            "outcome": outcome,
+        }
+        row.update({name: value for name, value in more.items() if value is not None})
+        self._feed.publish(row)
+
+    # --- late deliveries
+
+    def resign(self, event: Event, now_ms: int) -> Headers | None:
+        """Sign an event afresh for a delivery that would otherwise be refused as too old.
+
+        Args:
+            event: As the journal has it; it is not changed.
+            now_ms: Wall clock, when the attempt starts.
+
+        Returns:
+            Headers that replace those of the same name. None when the original ones still do or nothing can be done:
+            within half the tolerance, not verified, no timestamp that we could renew, the source is gone or has no
+            active secret.
+        """
+        source = self._by_name.get(event.source)
+        if source is None or not event.verified:
+            return None
+        verifier = source.verifier
+        tolerance_ms = verifier.tolerance_ms
+        if tolerance_ms is None or not verifier.can_sign or (now_ms - event.received_at_ms) * 2 <= tolerance_ms:
+            return None
+        secrets = active_secrets(source.secrets, now_ms)
+        if not secrets:
+            return None
+        headers: dict[bytes, bytes] = {}
+        for name, value in event.headers:
+            headers.setdefault(name.lower(), value)
+        forwarded = Forwarded(b"", event.forwarded_proto, event.forwarded_host)
+        url = source.url(forwarded, event.path, event.query)
+        request = Request(event.method, event.path, event.query, headers, event.body, url)
+        return verifier.sign(request, secrets[0], now_ms) or None
+
+
+def _is_utf8(value: bytes) -> bool:
+    try:
+        value.decode()
+    except UnicodeDecodeError:
+        return False
+    return True
