@@ -1,0 +1,68 @@
+"""The filters never forget a key, rarely invent one, and agree whether asked alone or together."""
+
+import random
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.journal.bloom import BITS_PER_KEY, PROBES, Bloom, FilterBank
+
+halves = st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1))
+
+
+def random_halves(seed: int, n: int) -> list[tuple[int, int]]:
+    return list(struct.iter_unpack(">QQ", random.Random(seed).randbytes(16 * n)))
+
+
+@given(st.lists(halves, max_size=40), st.integers(1, 60))
+def test_every_added_digest_is_found(keys, capacity):
+    bloom = Bloom(capacity)
+    bloom.add(keys)
+    bank = FilterBank({7: bloom})
+    assert all(bank.which(*key) == [7] for key in keys)
+
+
+def test_fewer_than_2_percent_are_found_without_reason_at_full_capacity():
+    bloom = Bloom(4096)
+    bloom.add(random_halves(1, 4096))
+    bank = FilterBank({1: bloom})
+    wrong = sum(bool(bank.which(*key)) for key in random_halves(2, 20_000))
+    assert 0 < wrong < 400
+
+
+def test_filters_of_different_sizes_are_asked_together():
+    keys = random_halves(3, 300)
+    filters = {n: Bloom(64 << n % 3) for n in range(6)}
+    for n, bloom in filters.items():
+        bloom.add(keys[n * 50 : n * 50 + 50])
+    bank = FilterBank(filters)
+    for i, key in enumerate(keys):
+        together = set(bank.which(*key))
+        assert i // 50 in together
+        assert together == {n for n, f in filters.items() if FilterBank({n: f}).which(*key)}
+
+
+def test_all_probes_are_used():
+    bloom = Bloom(10_000)
+    bloom.add([(3, 5)])
+    assert sum(byte.bit_count() for byte in bloom.bits) == PROBES
+
+
+def test_the_size_follows_the_capacity_in_whole_bytes():
+    assert Bloom(1000).size == 1000 * BITS_PER_KEY
+    assert Bloom(1).size == 16
+    assert Bloom(1, bytearray(2)).bits == bytearray(2)
+
+
+def test_a_bank_is_replaced_not_changed():
+    one = FilterBank({1: Bloom(8)})
+    two = one.with_filter(2, Bloom(8))
+    assert list(one.filters) == [1]
+    assert list(two.filters) == [1, 2]
+    assert list(two.without(1).filters) == [2]
+    assert list(two.without(9).filters) == [1, 2]
+
+
+def test_an_empty_bank_has_nothing():
+    assert FilterBank({}).which(1, 2) == []
