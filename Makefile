@@ -1,0 +1,88 @@
+# Everything a person types. `make help` lists it.
+
+CONSTRAINTS := requirements/constraints.txt
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
+SOURCES := sidecar tests scripts $(wildcard bench)
+CYCLES ?= 200
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.SUFFIXES:
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z-]+:.*## / { printf "  \033[1m%-12s\033[0m %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- running it
+
+.PHONY: run
+run: $(VENV)/.installed ## Start it with the example configuration and a backend that prints what it gets
+	@exec $(BIN)/webhook-sidecar run --config config.example.toml --with-echo $(ARGS)
+
+# --- working on it
+
+.PHONY: dev
+dev: $(VENV)/.installed-dev ## Set up everything to work on the code, and the tools that some tests need
+	@sh scripts/install_test_tools.sh
+
+.PHONY: test
+test: $(VENV)/.installed-dev ## Run all tests with coverage; ARGS="tests/unit -k dedup" runs a part, without
+	@$(BIN)/python -m pytest -q $(or $(ARGS),--cov --cov-report=term --cov-fail-under=95)
+
+.PHONY: check
+check: check-static test ## All that must hold before a change lands: format, lint, types, imports, generated files, tests
+
+.PHONY: check-static
+check-static: check-format check-lint check-types check-imports check-generated ## The same without the tests
+
+.PHONY: check-format
+check-format: $(VENV)/.installed-dev
+	@$(BIN)/ruff format --check --quiet $(SOURCES) || { echo "make fmt puts this right" >&2; exit 1; }
+
+.PHONY: check-lint
+check-lint: $(VENV)/.installed-dev
+	@$(BIN)/ruff check --quiet $(SOURCES)
+
+.PHONY: check-types
+check-types: $(VENV)/.installed-dev
+	@$(BIN)/mypy --no-error-summary
+
+.PHONY: check-imports
+check-imports: $(VENV)/.installed-dev
+	@$(BIN)/lint-imports --no-cache > $(VENV)/imports.txt || { cat $(VENV)/imports.txt >&2; exit 1; }
+
+.PHONY: check-generated
+check-generated: $(VENV)/.installed-dev
+	@$(BIN)/python scripts/generate.py --check
+
+.PHONY: fmt
+fmt: $(VENV)/.installed-dev ## Format the code and mend what the linter can
+	@$(BIN)/ruff check --quiet --fix-only $(SOURCES)
+	@$(BIN)/ruff format --quiet $(SOURCES)
+
+.PHONY: generate
+generate: $(VENV)/.installed-dev ## Write the generated files: example configuration, schema, reference pages, state diagram
+	@$(BIN)/python scripts/generate.py
+
+.PHONY: crash
+crash: $(VENV)/.installed-dev ## Kill it over and over and look for a lost event; CYCLES=10000 for a long run
+	@CRASH_CYCLES=$(CYCLES) $(BIN)/python -m pytest -q tests/crash $(ARGS)
+
+.PHONY: clean
+clean: ## Remove the environment, caches and the data of `make run`
+	rm -rf $(VENV) build dist data .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
+
+# --- the environment: made once, brought to the pinned versions whenever they or pyproject.toml change
+
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+	@sh scripts/make_venv.sh $(VENV)
+	@$(PIP) --editable .
+	@touch $@
+
+$(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS)
+	@sh scripts/make_venv.sh $(VENV)
+	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.installed $@

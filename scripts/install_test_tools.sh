@@ -1,0 +1,39 @@
+#!/bin/sh
+# Install what some tests use beyond Python: faketime to move the clock of real processes, and the packages of the
+# Express app. Every one is optional: a test that misses its tool is skipped and says what to install.
+set -eu
+cd "$(dirname "$0")/.."
+
+missing() {
+    ! command -v "$1" >/dev/null 2>&1
+}
+
+packages=""
+if missing faketime; then packages="$packages faketime"; fi
+if missing strace; then packages="$packages strace"; fi
+if missing node; then packages="$packages nodejs"; fi
+if missing npm; then packages="$packages npm"; fi
+
+if [ -n "$packages" ]; then
+    if [ "$(id -u)" = 0 ] && ! missing apt-get; then
+        log=$(mktemp)
+        export DEBIAN_FRONTEND=noninteractive
+        # shellcheck disable=SC2086 # one word per package is meant
+        if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >"$log" 2>&1; then
+            tail -n 5 "$log" >&2
+            echo "could not install:$packages; the tests that use them will be skipped" >&2
+        fi
+    else
+        echo "not installed:$packages; the tests that use them will be skipped" >&2
+    fi
+fi
+
+express=tests/e2e/apps/express
+if missing npm; then
+    echo "npm is missing; the tests with the Express app will be skipped" >&2
+elif [ ! -f "$express/node_modules/.package-lock.json" ] ||
+    [ "$express/package-lock.json" -nt "$express/node_modules/.package-lock.json" ]; then
+    if ! (cd "$express" && npm ci --silent --no-audit --no-fund --ignore-scripts); then
+        echo "npm ci failed in $express; the tests with the Express app will be skipped" >&2
+    fi
+fi
