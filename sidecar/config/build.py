@@ -14,9 +14,9 @@ from sidecar.config.schema import Ack, Destination, SecretRef, Source
 from sidecar.config.secrets import Files, read_secret
 from sidecar.config.settings import AdminSettings, DrainSettings, ServerSettings, Settings, TlsFiles
 from sidecar.config.units import parse_duration, parse_size
+from sidecar.inbound.application import ServerOptions
 from sidecar.inbound.dedup import DedupOptions
-from sidecar.inbound.receive import SourceOptions
-from sidecar.inbound.server import ServerOptions
+from sidecar.inbound.source import SourceOptions
 from sidecar.inbound.verify import HANDSHAKES, Secret
 from sidecar.journal.types import JournalOptions
 from sidecar.log import LogOptions
@@ -274,7 +274,8 @@ def _read_files(path: Path, named: list[tuple[str, str]], files: Files, problems
     try:
         if len(named) == 2:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            context.load_cert_chain(*(files.absolute(name) for _, name in named), password=_no_password)
+            cert, private_key = (files.absolute(name) for _, name in named)
+            context.load_cert_chain(cert, private_key, password=_no_password)
         else:
             ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(files.absolute(named[0][1]))
     except (OSError, ValueError):

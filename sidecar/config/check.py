@@ -17,7 +17,16 @@ from sidecar.config.schema import Config, Destination, SecretRef, Source
 from sidecar.config.shape import shape
 from sidecar.config.units import format_duration, format_size, parse_duration, parse_size
 from sidecar.inbound.dedup import DedupOptions, key_headers
-from sidecar.inbound.verify import PRESETS, SCHEMES, HmacOptions, Preset, SchemeOptions, Verifier, compile_scheme
+from sidecar.inbound.verify import (
+    PRESETS,
+    SCHEMES,
+    HmacOptions,
+    NoneOptions,
+    Preset,
+    SchemeOptions,
+    Verifier,
+    compile_scheme,
+)
 from sidecar.inbound.verify.signed import parse_signed
 from sidecar.outbound.deliver.headers import check_header
 
@@ -58,6 +67,11 @@ class Checked(msgspec.Struct):
     config: Config
     verifications: dict[str, Verification]
     warnings: list[str]
+
+
+_NOTHING = NoneOptions(allow_unverified=True)
+_UNKNOWN = Verification(_NOTHING, compile_scheme(_NOTHING))
+"""Stands for a scheme that depends on variables nobody may look up."""
 
 
 def check(data: dict[str, Any], problems: Problems) -> Checked:
@@ -116,8 +130,8 @@ def _size(text: str) -> int:
 def _verification(source: Source, path: Path, problems: Problems, warnings: list[str]) -> Verification | None:
     place = (*path, "verify")
     verify = source.verify
-    if problems.touches(*place) or place in problems.unknown:
-        return None
+    if problems.touches(*place):
+        return None if any(p.path[: len(place)] == place for p in problems.found) else _UNKNOWN
     if isinstance(verify, str) and verify in PRESETS:
         preset = PRESETS[verify]
         return Verification(preset.scheme, compile_scheme(preset.scheme), preset)

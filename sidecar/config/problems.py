@@ -103,7 +103,8 @@ class Problems:
 
     def add(self, code: str, path: Path, text: str, *, at_key: bool = False) -> None:
         """Note one problem."""
-        if (at_key or path not in self.unknown) and not any(p.path == path and p.code == code for p in self.found):
+        judged = path not in self.unknown or code == "C101"  # a key that does not exist is wrong with any value
+        if judged and not any(p.path == path and p.code == code for p in self.found):
             self.found.append(Problem(code, path, text, at_key))
 
     def expect(self, code: str, path: Path, value: object, expected: str, hint: str = "") -> None:
@@ -111,8 +112,8 @@ class Problems:
         self.add(code, path, f"got {got(path, self.written.get(path, value))}; expected {expected}{hint}")
 
     def touches(self, *path: str | int) -> bool:
-        """Whether a path, or anything below it, has a problem."""
-        return any(p.path[: len(path)] == path for p in self.found)
+        """Whether a path, or anything below it, has a problem or a value that is not known."""
+        return any(p[: len(path)] == path for p in (*(found.path for found in self.found), *self.unknown))
 
 
 def sensitive(path: Path, value: object = "") -> bool:

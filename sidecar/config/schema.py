@@ -128,7 +128,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
             "and -Host say it. A source may set its own."
         ),
     ] = None
-    tls: Annotated[Tls | None, Meta(description="Certificate and key, to serve TLS here. None: plain HTTP.")] = None
+    tls: Annotated[Tls | None, Meta(description="Certificate and key, to serve TLS here. Left out: plain HTTP.")] = None
 
 
 class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -143,7 +143,7 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     token: Annotated[
         SecretRef | None,
         Meta(
-            description="Token for API, console and reload over TCP. None: a fresh one at each start, shown once on a "
+            description="Token for API, console and reload over TCP. Left out: a fresh one at each start, shown once on a "
             "terminal as a link to the console."
         ),
     ] = None
@@ -226,12 +226,12 @@ class Dedup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: Annotated[
         str | None,
         DEDUP_KEY,
-        Meta(description="header:NAME, json:/pointer, body or none. None: the preset's, without a preset none."),
+        Meta(description="header:NAME, json:/pointer, body or none. Left out: the preset's, without a preset none."),
     ] = None
     ttl: Annotated[
         str | None,
         Duration("1s", "3650d"),
-        Meta(description="How long a key is remembered. None: the preset's, without a preset 24h."),
+        Meta(description="How long a key is remembered. Left out: the preset's, without a preset 24h."),
     ] = None
     missing: Annotated[
         Literal["accept", "body"],
@@ -248,10 +248,14 @@ class Ack(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     status: Annotated[int, Between(200, 299, "C151"), Meta(description="Status of the answer.")] = 200
     body: Annotated[
         str | None,
-        Meta(description="Body of the answer; {id} in it becomes the event's id. None: the preset's, else the JSON."),
+        Meta(
+            description="Body of the answer; {id} in it becomes the event's id. Left out: the preset's, else the JSON."
+        ),
     ] = None
     content_type: Annotated[
-        str | None, HEADER_VALUE, Meta(description="None: text/plain where body is set, else what goes with the body.")
+        str | None,
+        HEADER_VALUE,
+        Meta(description="Left out: text/plain where body is set, else what goes with the body."),
     ] = None
 
 
@@ -274,24 +278,26 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     ] = False
     methods: Annotated[
         list[Annotated[str, METHOD]] | None,
-        Meta(description="Methods taken, besides those of a preset's handshake. None: the preset's, else POST."),
+        Meta(description="Methods taken, besides those of a preset's handshake. Left out: the preset's, else POST."),
     ] = None
     max_body: Annotated[
         str | None,
         Size("1KiB", "256MiB"),
-        Meta(description="Largest body taken. None: the preset's, else server.max_body."),
+        Meta(description="Largest body taken. Left out: the preset's, else server.max_body."),
     ] = None
     public_url: Annotated[
-        str | None, PublicUrl(), Meta(description="What senders of this source see. None: server.public_url.")
+        str | None, PublicUrl(), Meta(description="What senders of this source see. Left out: server.public_url.")
     ] = None
     content_type: Annotated[
-        str | None, HEADER_VALUE, Meta(description="The only media type taken; else 415. None: any.")
+        str | None, HEADER_VALUE, Meta(description="The only media type taken; else 415. Left out: any.")
     ] = None
     allow_empty: Annotated[bool, Meta(description="Take empty bodies; false answers 400 empty_body.")] = True
     dedup: Annotated[Dedup, Meta(description="What makes two requests the same event.")] = msgspec.field(
         default_factory=Dedup
     )
-    ack: Annotated[Ack | None, Meta(description="The answer. None: the preset's, else 200 with the event's id.")] = None
+    ack: Annotated[
+        Ack | None, Meta(description="The answer. Left out: the preset's, else 200 with the event's id.")
+    ] = None
 
 
 class Retry(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -329,13 +335,13 @@ class Destination(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
         Literal["fresh", "original"],
         Meta(description="fresh: a late delivery is signed anew so that the app's own check passes; original: never."),
     ] = "fresh"
-    host: Annotated[str | None, HOST, Meta(description="Host header. None: the URL's.")] = None
+    host: Annotated[str | None, HOST, Meta(description="Host header. Left out: the URL's.")] = None
     headers: Annotated[
         dict[Annotated[str, HEADER_NAME], Annotated[str | SecretRef, HEADER_VALUE]],
         Meta(description="Added to every delivery; a value is a text or a reference to a secret."),
     ] = {}
     ca_file: Annotated[
-        str | None, FILE, Meta(description="PEM file of the authorities to trust. None: the system's.")
+        str | None, FILE, Meta(description="PEM file of the authorities to trust. Left out: the system's.")
     ] = None
     hold_after: Annotated[
         int,

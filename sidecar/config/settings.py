@@ -10,8 +10,8 @@ import ipaddress
 import msgspec
 
 from sidecar.config.schema import Config
-from sidecar.inbound.receive import SourceOptions
-from sidecar.inbound.server import ServerOptions
+from sidecar.inbound.application import ServerOptions
+from sidecar.inbound.source import SourceOptions
 from sidecar.journal.types import JournalOptions
 from sidecar.log import LogOptions
 from sidecar.outbound.deadletter import DeadLetterOptions

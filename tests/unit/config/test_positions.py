@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.config.positions import Path, Positions, Span, dotted, scan
+from sidecar.config.positions import Path, Place, Positions, Span, dotted, scan
 
 
 def paths(value: Any, path: Path = ()) -> list[tuple[Path, Any]]:
@@ -105,7 +105,7 @@ def test_a_missing_path_is_placed_at_the_closest_above() -> None:
     place, own = positions.nearest(("x", "b", "c"))
     assert not own
     assert place == positions.places[("x",)]
-    assert positions.nearest(("q",)) == ((Span(0, 0), Span(0, 0)), False)
+    assert positions.nearest(("q",)) == (Place(Span(0, 0), Span(0, 0)), False)
 
 
 def test_an_empty_document_has_one_line() -> None:
