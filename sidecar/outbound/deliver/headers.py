@@ -38,6 +38,7 @@ _PLAIN_CONNECTION = (b"keep-alive", b"close")  # what nearly every Connection he
 _METHODS = frozenset((b"POST", b"PUT", b"PATCH", b"GET", b"HEAD", b"DELETE", b"OPTIONS"))
 _BODILESS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"))  # no Content-Length: 0 for these
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_KEY_START = b"Idempotency-Key: "
 _ATTEMPTS = tuple(b"Webhook-Sidecar-Attempt: %d\r\n" % n for n in range(33))
 
 
@@ -47,7 +48,7 @@ class Template(msgspec.Struct, frozen=True):
     Attributes:
         target: Where the request goes.
         line_end: From behind the request target to the end of the Host header.
-        key_end: Rest of the Idempotency-Key behind the event id; empty when the destination sets its own.
+        key_end: Rest of the Idempotency-Key's line behind the event id.
         own: The destination's own headers as they are sent.
         own_names: Their names in lower case.
     """
@@ -81,7 +82,7 @@ def compile_template(target: Target, name: str, host: str | None, headers: Itera
     return Template(
         target,
         b" HTTP/1.1\r\nHost: %b\r\n" % authority,
-        b"" if b"idempotency-key" in own_names else b"-%b\r\n" % name.encode(),
+        b"-%b\r\n" % name.encode(),
         b"".join(b"%b: %b\r\n" % header for header in headers),
         own_names,
     )
@@ -103,18 +104,32 @@ def check_header(name: bytes, value: bytes) -> None:
         raise ValueError("expected a header value without control characters and without spaces around it")
 
 
-@functools.lru_cache(maxsize=2048)
-def _line_start(name: bytes) -> bytes:
-    """Give ``Name: `` for a header that passes, nothing for one that does not. Names are few, so remembered."""
-    lower = name.lower()
-    if (
-        _NAME.fullmatch(name) is None
-        or lower in _PER_HOP
-        or lower in _PROXY_WORDS
-        or lower.startswith((_PROXY_PREFIX, _OWN_PREFIX))
-    ):
-        return b""
-    return name + b": "
+class _LineStarts(dict[bytes, bytes | None]):
+    """Header name to ``Name: ``; b"" for one that is dropped, None for Connection. Names are few, so remembered."""
+
+    def __missing__(self, name: bytes) -> bytes | None:
+        if len(self) >= 2048:
+            self.clear()  # somebody makes names up
+        lower = name.lower()
+        start: bytes | None
+        if lower == b"connection":
+            start = None
+        elif (
+            _NAME.fullmatch(name) is None
+            or lower in _PER_HOP
+            or lower in _PROXY_WORDS
+            or lower.startswith((_PROXY_PREFIX, _OWN_PREFIX))
+        ):
+            start = b""
+        elif lower == b"idempotency-key":
+            start = _KEY_START  # in one spelling, so that it is found again without a search for all of them
+        else:
+            start = name + b": "
+        self[name] = start
+        return start
+
+
+_LINE_STARTS = _LineStarts()
 
 
 @functools.lru_cache(maxsize=16)
@@ -151,64 +166,61 @@ def forward_block(event: Event) -> bytes:
     ``[A-Za-z0-9-]``, our own prefix, values that are not UTF-8.
 
     Returns:
-        Lines that end in CRLF. The cache makes repeated calls free.
+        Lines that end in CRLF; behind them, where the sender gave no Idempotency-Key, the beginning of one, which
+        the destination ends with its own name. The cache makes repeated calls free.
 
     Source: RFC 9110, 7.6.1 (Connection).
     """
     cached = event.forward_head
     if cached is not None:
         return cached
-    pieces: list[bytes] = []  # three for each line
-    ours = (
-        (b"X-Forwarded-For: ", event.forwarded_for),
-        (b"X-Forwarded-Proto: ", event.forwarded_proto),
-        (b"X-Forwarded-Host: ", event.forwarded_host),
-    )
+    lines: list[bytes] = []
+    starts = _LINE_STARTS
     names_others = False
     for name, value in event.headers:
-        start = _line_start(name)
+        start = starts[name]
         if start:
-            pieces += (start, value, b"\r\n")
-        elif len(name) == 10 and name.lower() == b"connection" and value.lower() not in _PLAIN_CONNECTION:
+            lines.append(start + value)
+        elif start is None and value.lower() not in _PLAIN_CONNECTION:
             names_others = True
-    for start, value in ours:
-        if value:
-            pieces += (start, value, b"\r\n")
-    block = b"".join(pieces)
-    lines = len(pieces) // 3
+    theirs = len(lines)
+    if event.forwarded_for:
+        lines.append(b"X-Forwarded-For: " + event.forwarded_for)
+    if event.forwarded_proto:
+        lines.append(b"X-Forwarded-Proto: " + event.forwarded_proto)
+    if event.forwarded_host:
+        lines.append(b"X-Forwarded-Host: " + event.forwarded_host)
+    event_id = event.id.encode()
+    seconds, ms = divmod(event.received_at_ms, 1000)
+    lines += (
+        b"Webhook-Sidecar-Event-Id: " + event_id,
+        b"Webhook-Sidecar-Source: " + event.source.encode(),
+        b"Webhook-Sidecar-Received-At: %b.%03dZ" % (_second(seconds), ms),
+        b"",
+    )
+    block = b"\r\n".join(lines)
+    breaks = len(lines) - 1
     if (
         names_others
         or not block.isascii()
-        or block.count(b"\n") != lines
-        or block.count(b"\r") != lines
+        or block.count(b"\n") != breaks
+        or block.count(b"\r") != breaks
         or b"\0" in block
     ):
         # The slow and careful way, for the few events that need it.
         named = _named_in_connection(event.headers)
-        block = b"".join(
-            b"%b%b\r\n" % (_line_start(name), value)
-            for name, value in event.headers
-            if _line_start(name) and name.lower() not in named and _sendable(value)
-        ) + b"".join(b"%b%b\r\n" % (start, value) for start, value in ours if value and _sendable(value))
-    seconds, ms = divmod(event.received_at_ms, 1000)
-    block = (
-        b"%bWebhook-Sidecar-Event-Id: %b\r\nWebhook-Sidecar-Source: %b\r\nWebhook-Sidecar-Received-At: %b.%03dZ\r\n"
-        % (
-            block,
-            event.id.encode(),
-            event.source.encode(),
-            _second(seconds),
-            ms,
-        )
-    )
+        passed = [line for line in lines[:theirs] if line.partition(b":")[0].lower() not in named] + lines[theirs:]
+        block = b"\r\n".join(line for line in passed if _sendable(line))
+    if b"\n" + _KEY_START not in block and not block.startswith(_KEY_START):
+        block += _KEY_START + event_id
     event.forward_head = block
     return block
 
 
 @functools.lru_cache(maxsize=64)
 def _lines_of(names: frozenset[bytes]) -> re.Pattern[bytes]:
-    """Match every whole line of a block whose header has one of these lower-case names."""
-    return re.compile(rb"(?im)^(?:%b):[^\n]*\n" % b"|".join(re.escape(name) for name in sorted(names)))
+    """Match every line of a block, the open one at its end too, whose header has one of these lower-case names."""
+    return re.compile(rb"(?im)^(?:%b):[^\n]*(?:\n|\Z)" % b"|".join(re.escape(name) for name in sorted(names)))
 
 
 def build_head(template: Template, delivery: Delivery, resigned: Sequence[Header] = ()) -> bytes:
@@ -233,7 +245,7 @@ def build_head(template: Template, delivery: Delivery, resigned: Sequence[Header
         fresh = [
             header
             for header in resigned
-            if header[0].lower() not in dropped and _line_start(header[0]) and _sendable(header[1])
+            if header[0].lower() not in dropped and _LINE_STARTS[header[0]] and _sendable(header[1])
         ]
         extra += b"".join(b"%b: %b\r\n" % header for header in fresh) + b"Webhook-Sidecar-Resigned: true\r\n"
         dropped = dropped.union(name.lower() for name, _ in fresh)
@@ -247,10 +259,10 @@ def build_head(template: Template, delivery: Delivery, resigned: Sequence[Header
     if body or method not in _BODILESS:
         parts.append(b"Content-Length: %d\r\n" % len(body))
     parts.append(block)
+    if not block.endswith(b"\n"):
+        parts.append(template.key_end)
     parts.append(_ATTEMPTS[number] if number < len(_ATTEMPTS) else b"Webhook-Sidecar-Attempt: %d\r\n" % number)
     if delivery.round:
         parts.append(b"Webhook-Sidecar-Replay: %d\r\n" % delivery.round)
-    if template.key_end and b"\nidempotency-key:" not in (lower := block.lower()) and lower[:16] != b"idempotency-key:":
-        parts += (b"Idempotency-Key: ", event.id.encode(), template.key_end)
     parts += (extra, b"\r\n")
     return b"".join(parts)
