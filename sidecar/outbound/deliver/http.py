@@ -205,7 +205,7 @@ class Connection(asyncio.Protocol):
                 self.keep = False
             self._finish()
         elif self.status:
-            if broken or self.received > self.body_limit:
+            if broken or self.received > self.body_limit or self.headers > ANSWER_HEADERS:
                 self.complete = True
                 self._finish()
         elif broken:
