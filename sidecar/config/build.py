@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from sidecar.config.check import Checked, Verification, key_is_signed, max_body_of
+from sidecar.config.files import Files
 from sidecar.config.positions import Path
 from sidecar.config.problems import Problems
 from sidecar.config.schema import Ack, Destination, SecretRef, Source
-from sidecar.config.secrets import Files, read_secret
+from sidecar.config.secrets import read_secret
 from sidecar.config.settings import AdminSettings, DrainSettings, ServerSettings, Settings, TlsFiles
 from sidecar.config.units import parse_duration, parse_size
 from sidecar.inbound.application import ServerOptions
@@ -267,8 +268,8 @@ def _read_files(path: Path, named: list[tuple[str, str]], files: Files, problems
             return
         try:
             files.read(name)
-        except (OSError, ValueError) as error:
-            why = (getattr(error, "strerror", None) or "unreadable").lower()
+        except OSError as error:
+            why = (error.strerror or "unreadable").lower()
             problems.add("C180", (*path, key), f"{files.absolute(name)}: {why}")
             return
     try:

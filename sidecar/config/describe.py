@@ -43,7 +43,10 @@ def attribute_docs(cls: type[msgspec.Struct]) -> dict[str, str]:
             found[name] = line[match.end() :].strip()
         elif line.strip() and name:
             found[name] += " " + line.strip()
-    return {key: text.replace("``", '"') for key, text in found.items()}
+    return {
+        key: text.replace("``", '"').replace("None = ", "left out: ").replace("None when", "Left out when")
+        for key, text in found.items()
+    }
 
 
 def json_schema() -> Json:

@@ -98,7 +98,7 @@ def example() -> str:
 
 
 def _first_line(cls: type[msgspec.Struct]) -> str:
-    return (cls.__doc__ or "").strip().splitlines()[0]
+    return (cls.__doc__ or "").strip().splitlines()[0].replace("``", "`")
 
 
 def _lines(

@@ -6,7 +6,6 @@ a reload is a load.
 
 from __future__ import annotations
 
-import hashlib
 import os
 import re
 import tomllib
@@ -15,22 +14,34 @@ from typing import Any
 
 from sidecar.config.build import build
 from sidecar.config.check import check
+from sidecar.config.files import Files, WatchedFile
 from sidecar.config.placeholders import fill, override
-from sidecar.config.positions import Positions, dotted, scan
+from sidecar.config.positions import Path, Positions, dotted, scan
 from sidecar.config.problems import Problem, Problems, Report
 from sidecar.config.schema import Admin
-from sidecar.config.secrets import Files
-from sidecar.config.settings import Settings, WatchedFile
+from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError
 
-__all__ = ["CONFIG_VARIABLE", "PLACES", "admin_socket", "find_config", "load_settings"]
+__all__ = ["CONFIG_VARIABLE", "PLACES", "InvalidConfig", "admin_socket", "find_config", "load_settings"]
 
 CONFIG_VARIABLE = "WEBHOOK_SIDECAR_CONFIG"
 PLACES = ("config.toml", "/etc/webhook-sidecar/config.toml")
 """Where a configuration is looked for when nobody names one."""
 
-_MAX_BYTES = 4 << 20
+_MAX_DEPTH = 32
 _AT = re.compile(r" \(at (?:line (\d+), column (\d+)|end of document)\)$")
+
+
+class InvalidConfig(ConfigError):
+    """A file was found and cannot be used.
+
+    Attributes:
+        watched: The files that were looked at, so that a change of any of them can be a reason to try again.
+    """
+
+    def __init__(self, message: str, problems: tuple[str, ...], watched: tuple[WatchedFile, ...]) -> None:
+        super().__init__(message, "docs/config.md explains every key and every code", problems)
+        self.watched = watched
 
 
 def find_config(explicit: str | None, env: Mapping[str, str]) -> str:
@@ -62,28 +73,29 @@ def load_settings(path: str | None, *, env: Mapping[str, str], offline: bool = F
         path: The file; None to look in the usual places (``find_config``).
         env: The environment: variables, overrides, secrets.
         offline: Look at no environment and no file but the configuration. Variables are then not judged, and
-            secrets, token and TLS are left empty: the result is for checking, not for running.
+            secrets and token are left empty: the result is for checking, not for running.
 
     Raises:
-        ConfigError: With every problem, formatted for people, in ``problems``.
+        ConfigError: With every problem, formatted for people, in ``problems``. It is an ``InvalidConfig`` when
+            there is a file at all.
     """
     name = find_config(path, env)
-    content = _read(name)
-    text, data = _parse(name, content)
+    document = _Document(name)
     problems = Problems()
-    filled = fill(data, None if offline else env, problems)
+    filled = fill(document.data, None if offline else env, problems)
     origins = {} if offline else override(filled.data, env)
     problems.unknown = frozenset(filled.unknown - origins.keys())
     problems.written = {where: written for where, written in filled.written.items() if where not in origins}
-    checked = check(filled.data, problems)
-    files = Files(os.path.dirname(os.path.abspath(name)))
-    config_file = WatchedFile(os.path.abspath(name), hashlib.blake2b(content, digest_size=16).digest())
-    files.watched[config_file.path] = config_file
     settings = build(
-        checked, config_file.path, None if offline else env, files, problems, {dotted(k): v for k, v in origins.items()}
+        check(filled.data, problems),
+        os.path.abspath(name),
+        None if offline else env,
+        document.files,
+        problems,
+        {dotted(where): variable for where, variable in origins.items()},
     )
-    if problems.found or settings is None:
-        raise _error(name, Report(name, _positions(text), origins).lines(problems.found))
+    if settings is None:
+        raise document.error(problems.found, scan(document.text), origins)
     return settings
 
 
@@ -97,51 +109,58 @@ def admin_socket(path: str | None, env: Mapping[str, str]) -> str:
     Raises:
         ConfigError: There is no file, or it is not TOML.
     """
-    name = find_config(path, env)
-    problems = Problems()
-    filled = fill(_parse(name, _read(name))[1], env, problems)
+    document = _Document(find_config(path, env))
+    filled = fill(document.data, env, Problems())
     override(filled.data, env)
     admin = filled.data.get("admin")
     given = admin.get("socket") if isinstance(admin, dict) else None
-    socket = given if isinstance(given, str) and given else Admin().socket
-    return Files(os.path.dirname(os.path.abspath(name))).absolute(socket)
+    return document.files.absolute(given if isinstance(given, str) and given else Admin().socket)
 
 
-def _read(name: str) -> bytes:
-    problem = ""
-    try:
-        handle = os.open(name, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as file:
-            content = file.read(_MAX_BYTES + 1)
-        if len(content) <= _MAX_BYTES:
-            return content
-        problem = "it is larger than 4 MiB"
-    except (OSError, ValueError) as error:
-        problem = (getattr(error, "strerror", None) or "it cannot be opened").lower()
-    raise _error(name, Report(name, scan("")).lines([Problem("C001", (), f"cannot be read: {problem}")]))
-
-
-def _parse(name: str, content: bytes) -> tuple[str, dict[str, Any]]:
-    """Decode and parse.
+class _Document:
+    """One file, read and parsed.
 
     Raises:
-        ConfigError: Not UTF-8, or not TOML.
+        InvalidConfig: It cannot be read, is not UTF-8, or is not TOML.
     """
-    try:
-        text = content.decode()
-    except UnicodeDecodeError as error:
-        before = content[: error.start].decode()
-        line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
-        problem = Problem("C002", (), f"not UTF-8 text (line {line}, column {column})")
-        raise _error(name, Report(name, scan("")).lines([problem])) from None
-    try:
-        return text, tomllib.loads(text)
-    except RecursionError:
-        message, offset = "nested too deeply", -1
-    except ValueError as error:  # TOMLDecodeError, and what int() says to a number of 5,000 digits
-        message, offset = _syntax(str(error), text) if isinstance(error, tomllib.TOMLDecodeError) else ("not TOML", -1)
-    positions = Positions(text, {})
-    raise _error(name, Report(name, positions).lines([Problem("C002", (), message, offset=offset)])) from None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.files = Files(os.path.dirname(os.path.abspath(name)))
+        self.text = ""
+        empty = Positions("", {})
+        try:
+            content = self.files.read(os.path.abspath(name))[0]
+            self.text = content.decode()
+            self.data = tomllib.loads(self.text)
+        except OSError as error:
+            why = (error.strerror or "unknown error").lower()
+            raise self.error([Problem("C001", (), f"cannot be read: {why}")], empty) from None
+        except UnicodeDecodeError as error:
+            before = content[: error.start].decode()
+            line, column = before.count("\n") + 1, len(before.rpartition("\n")[2]) + 1
+            raise self.error([Problem("C002", (), f"not UTF-8 (line {line}, column {column})")], empty) from None
+        except RecursionError:
+            raise self.error([Problem("C002", (), "nested too deeply")], empty) from None
+        except tomllib.TOMLDecodeError as error:
+            message, offset = _syntax(str(error), self.text)
+            positions = Positions(self.text, {})
+            raise self.error([Problem("C002", (), message, offset=offset)], positions) from None
+        except ValueError:  # what int() says to a number of 5,000 digits
+            raise self.error([Problem("C002", (), "a number is too long")], empty) from None
+        if _deeper_than(self.data, _MAX_DEPTH):
+            raise self.error([Problem("C002", (), "nested too deeply")], empty)
+
+    def error(
+        self, problems: list[Problem], positions: Positions, origins: Mapping[Path, str] | None = None
+    ) -> InvalidConfig:
+        """Make the error that shows these problems."""
+        count = f"{len(problems)} problems" if len(problems) != 1 else "1 problem"
+        return InvalidConfig(
+            f"{self.name}: the configuration has {count}",
+            Report(self.name, positions, origins).lines(problems),
+            tuple(self.files.watched.values()),
+        )
 
 
 def _syntax(message: str, text: str) -> tuple[str, int]:
@@ -156,15 +175,12 @@ def _syntax(message: str, text: str) -> tuple[str, int]:
     return words, Positions(text, {}).line_span(int(match[1])).start + int(match[2]) - 1
 
 
-def _positions(text: str) -> Positions:
-    try:
-        return scan(text)
-    except (AssertionError, IndexError, RecursionError):  # pragma: no cover - a slip here must not cost the message
-        return Positions(text, {})
-
-
-def _error(name: str, problems: tuple[str, ...]) -> ConfigError:
-    count = f"{len(problems)} problems" if len(problems) != 1 else "1 problem"
-    return ConfigError(
-        f"{name}: the configuration has {count}", hint="docs/config.md explains every key and code", problems=problems
-    )
+def _deeper_than(data: dict[str, Any], limit: int) -> bool:
+    """Whether tables and arrays stand in one another more often than that; everything later is recursive."""
+    level: list[Any] = [data]
+    for _ in range(limit):
+        inner = [child for value in level for child in (value.values() if isinstance(value, dict) else value)]
+        level = [child for child in inner if isinstance(child, dict | list)]
+        if not level:
+            return False
+    return True

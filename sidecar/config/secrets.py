@@ -1,64 +1,20 @@
-"""Reads secrets from where their references point, and remembers the files for the watcher.
+"""Reads secrets from where their references point, each with one trailing line end less.
 
 Values go straight into options whose reprs hide them; a problem names the place, never the content.
 """
 
 from __future__ import annotations
 
-import errno
-import hashlib
 import os
 import stat
 from collections.abc import Mapping
 
+from sidecar.config.files import Files
 from sidecar.config.positions import Path
 from sidecar.config.problems import Problems
 from sidecar.config.schema import SecretRef
-from sidecar.config.settings import WatchedFile
 
-__all__ = ["Files", "read_secret"]
-
-_MAX_FILE_BYTES = 1 << 20
-
-
-class Files:
-    """Reads small files once each and remembers what was read.
-
-    Args:
-        folder: Relative paths start here.
-    """
-
-    def __init__(self, folder: str) -> None:
-        self.folder = folder
-        self.watched: dict[str, WatchedFile] = {}
-        self.readable_by_all: list[str] = []
-
-    def absolute(self, path: str) -> str:
-        """Give the absolute form of a path in the configuration; links stay."""
-        return os.path.normpath(os.path.join(self.folder, path))
-
-    def read(self, path: str) -> tuple[bytes, int]:
-        """Read a file.
-
-        Returns:
-            Its content and its mode.
-
-        Raises:
-            OSError: It is not there, not readable, not a regular file, or larger than 1 MiB.
-        """
-        where = self.absolute(path)
-        self.watched.setdefault(where, WatchedFile(where, b""))
-        # Without O_NONBLOCK a pipe would hold us for ever; links are followed, Kubernetes mounts are made of them.
-        handle = os.open(where, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as file:
-            mode = os.fstat(handle).st_mode
-            if not stat.S_ISREG(mode):
-                raise OSError(errno.EINVAL, "not a regular file")
-            content = file.read(_MAX_FILE_BYTES + 1)
-        if len(content) > _MAX_FILE_BYTES:
-            raise OSError(errno.EFBIG, "larger than 1 MiB")
-        self.watched[where] = WatchedFile(where, hashlib.blake2b(content, digest_size=16).digest())
-        return content, mode
+__all__ = ["read_secret"]
 
 
 def read_secret(

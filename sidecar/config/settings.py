@@ -9,6 +9,7 @@ import ipaddress
 
 import msgspec
 
+from sidecar.config.files import WatchedFile
 from sidecar.config.schema import Config
 from sidecar.inbound.application import ServerOptions
 from sidecar.inbound.source import SourceOptions
@@ -23,7 +24,6 @@ __all__ = [
     "ServerSettings",
     "Settings",
     "TlsFiles",
-    "WatchedFile",
     "restart_needed",
 ]
 
@@ -76,18 +76,6 @@ class DrainSettings(msgspec.Struct, frozen=True, kw_only=True):
 
     accept_for_s: float
     lease_s: float
-
-
-class WatchedFile(msgspec.Struct, frozen=True):
-    """A file that the settings were made from.
-
-    Attributes:
-        path: Absolute, links not resolved (Kubernetes swaps a link to change a file).
-        digest: blake2b of its content when it was read; empty when it could not be read.
-    """
-
-    path: str
-    digest: bytes
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,35 +1,19 @@
 """Notices that a file of the configuration changed, by looking every few seconds.
 
-Polling sees what events on files do not: the link that Kubernetes swaps, and mounts of every kind. Content counts,
-not times, so touching a file reloads nothing.
+Polling sees what events on files do not: the link that Kubernetes swaps, and mounts of every kind. Content and
+permissions count, not times, so touching a file reloads nothing.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import os
-import stat
 from collections.abc import Awaitable, Callable, Iterable
 
-from sidecar.config.settings import WatchedFile
+from sidecar.config.files import WatchedFile, digest_of
 
-__all__ = ["POLL_S", "Watcher", "digest_of"]
+__all__ = ["POLL_S", "Watcher"]
 
 POLL_S = 5.0
-_MAX_BYTES = 4 << 20
-
-
-def digest_of(path: str) -> bytes:
-    """Digest of a file's content as in ``WatchedFile``; empty when it cannot be read."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(handle, "rb") as file:
-            if not stat.S_ISREG(os.fstat(handle).st_mode):
-                return b""
-            return hashlib.blake2b(file.read(_MAX_BYTES), digest_size=16).digest()
-    except OSError:
-        return b""
 
 
 class Watcher:
@@ -37,8 +21,9 @@ class Watcher:
 
     Args:
         files: As the settings name them (``Settings.watched``).
-        changed: Reloads, and hands the files of the new settings to ``watch``; when it fails it has said so, and
-            the same content is not tried again.
+        changed: Reloads, and hands the files of the new settings to ``watch``; after a failed load those of the
+            running settings and of the ``InvalidConfig``, so that what was missing is noticed when it comes. The
+            same content is not tried again.
         sleep: Waits for so many seconds; tests hand in their own.
     """
 
@@ -54,7 +39,7 @@ class Watcher:
         self._sleep = sleep
 
     def watch(self, files: Iterable[WatchedFile]) -> None:
-        """Watch these files from now on."""
+        """Watch these files from now on; of two entries for one path the last one counts."""
         self._seen = {file.path: file.digest for file in files}
 
     async def run(self) -> None:

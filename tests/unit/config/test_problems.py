@@ -1,0 +1,212 @@
+"""Problems are shown with place, caret and suggestion, and never with a secret."""
+
+from __future__ import annotations
+
+import tomllib
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.config.positions import Path, Positions, scan
+from sidecar.config.problems import CODES, Problem, Problems, Report, got, printable, sensitive, suggestion
+
+
+def show(text: str, *problems: Problem, overrides: dict[Path, str] | None = None) -> str:
+    return "\n".join(Report("config.toml", scan(text), overrides).lines(problems))
+
+
+def test_a_problem_has_file_line_column_code_key_and_a_caret_below_the_key() -> None:
+    text = "[server]\nmax_bodyy = 1\n"
+    problem = Problem("C101", ("server", "max_bodyy"), 'unknown key; did you mean "max_body"?', at_key=True)
+    assert show(text, problem) == (
+        'config.toml:2:1: C101 server.max_bodyy: unknown key; did you mean "max_body"?\n'
+        "  2 | max_bodyy = 1\n"
+        "    | ^^^^^^^^^"
+    )
+
+
+def test_a_problem_of_a_value_has_its_carets_below_the_value() -> None:
+    assert show('u = "app:3000"\n', Problem("C120", ("u",), "bad")).splitlines()[1:] == [
+        '  1 | u = "app:3000"',
+        "    |     ^^^^^^^^^^",
+    ]
+
+
+def test_problems_come_in_the_order_of_the_file() -> None:
+    text = "a = 1\nb = 2\n"
+    lines = Report("f", scan(text)).lines(
+        [Problem("C103", ("b",), "x"), Problem("C103", ("a",), "x"), Problem("C001", (), "x")]
+    )
+    assert [line.split(" ")[0] for line in lines] == ["f:", "f:1:5:", "f:2:5:"]
+
+
+def test_a_missing_key_is_shown_at_its_table() -> None:
+    assert show("[sources.a]\nx = 1\n", Problem("C102", ("sources", "a", "path"), "missing", at_key=True)).startswith(
+        "config.toml:1:10: C102 sources.a.path: missing\n  1 | [sources.a]\n    |          ^"
+    )
+
+
+def test_a_missing_value_points_at_the_key_above_it() -> None:
+    assert ":1:1:" in show("t = { a = 1 }\n", Problem("C102", ("t", "b"), "missing"))
+
+
+def test_a_key_from_the_environment_is_shown_with_its_variable_and_no_line() -> None:
+    overrides: dict[Path, str] = {("server", "listen"): "environment W__SERVER__LISTEN"}
+    for path in (("server", "listen"), ("server", "listen", "x"), ("server",)):
+        shown = show("", Problem("C103", path, "bad"), overrides=overrides)
+        assert shown.startswith("environment W__SERVER__LISTEN: C103 server")
+    assert show("[server]\n", Problem("C103", ("server",), "bad"), overrides=overrides).startswith("config.toml:1")
+
+
+def test_a_syntax_error_is_shown_at_its_offset() -> None:
+    text = "a = 1\nb = 2 3\n"
+    shown = "\n".join(Report("f", Positions(text, {})).lines([Problem("C002", (), "no line end", offset=12)]))
+    assert shown == "f:2:7: C002 no line end\n  2 | b = 2 3\n    |       ^"
+
+
+def test_a_long_line_is_cut_around_the_caret() -> None:
+    text = "a = [" + '"x", ' * 100 + "7]\n"
+    shown = show(text, Problem("C103", ("a", 100), "bad"))
+    line, carets = shown.splitlines()[1:]
+    assert len(line) < 200
+    assert line[carets.index("^")] == "7"
+
+
+def test_invisible_characters_are_escaped_and_the_caret_moves_along() -> None:
+    text = 'a = ["\u202e", 7]\n'
+    line, carets = show(text, Problem("C103", ("a", 1), "\x1b[31m")).splitlines()[1:]
+    assert "\u202e" not in line
+    assert line[carets.index("^")] == "7"
+    assert printable("a\tb\x1b") == "a b\\u001b"
+
+
+SECRETS = """
+[admin]
+token = "hushhush"
+[sources.token-shop]
+path = "/visible"
+secrets = [{ value = "hushhush", idd = "x" }, "hushhush", { env = "hush hush" }]
+secret = 'hushhush'
+[destinations.a]
+url = "http://user:hushhush@host/"
+headers = { Authorization = "Bearer hushhush", env = "hushhush" }
+"""
+
+
+def test_no_line_and_no_value_shows_a_secret() -> None:
+    positions = scan(SECRETS)
+    problems = Problems()
+    for path, place in positions.places.items():
+        value: object = tomllib.loads(SECRETS)
+        for part in path:
+            value = value[part]  # type: ignore[index]
+        assert place is not None
+        problems.expect("C103", path, value, "something else")
+    shown = "\n".join(Report("config.toml", positions).lines(problems.found))
+    assert "hush" not in shown
+    assert '"/visible"' in shown
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        'value = "hushhush',
+        'secrets = [{ value = "hushhush }]',
+        "hushhush",
+        '"hushhush", [',
+        "token = hushhush",
+        '["hushhush',
+    ],
+)
+def test_a_syntax_error_shows_no_secret(line: str) -> None:
+    shown = "\n".join(Report("f", Positions(line, {})).lines([Problem("C002", (), "bad", offset=len(line))]))
+    assert "hush" not in shown
+
+
+@pytest.mark.parametrize("line", ["[servr", 'listen = "0.0.0.0:8787'])
+def test_a_syntax_error_elsewhere_shows_its_line(line: str) -> None:
+    assert line in "\n".join(Report("f", Positions(line, {})).lines([Problem("C002", (), "bad", offset=3)]))
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "secret"),
+    [
+        (("sources", "a", "secrets", 0, "value"), "x", True),
+        (("sources", "a", "secrets", 0, "file"), "/run/x", False),
+        (("sources", "a", "secrets", 0, "env"), "NAME", False),
+        (("sources", "a", "secrets", 0, "env"), "not a name", True),
+        (("sources", "a", "secrets", 0, "env"), 7, True),
+        (("sources", "token", "path"), "/x", False),
+        (("sources", "a", "verify", "secret_encoding"), "hex", False),
+        (("destinations", "a", "url"), "http://u:p@h/", True),
+        (("destinations", "a", "url"), "http://h/", False),
+        (("api_key",), "x", True),
+        ((), "", False),
+    ],
+)
+def test_what_may_be_a_secret_is_decided_by_its_place(path: Path, value: object, secret: bool) -> None:
+    assert sensitive(path, value) is secret
+
+
+@pytest.mark.parametrize(
+    ("path", "value", "shown"),
+    [
+        (("a",), {"x": 1}, "a table"),
+        (("a",), [1], "an array"),
+        (("a",), [], "an empty array"),
+        (("a",), True, "true"),
+        (("a",), False, "false"),
+        (("a",), 'q"\n', '"q\\"\\n"'),
+        (("a",), "x" * 100, '"' + "x" * 80 + '…"'),
+        (("a",), 7, "7"),
+        (("a",), 1 << 70, "a number with more than 64 bits"),
+        (("a",), 1.5, "1.5"),
+        (("token",), "x", "a string (not shown)"),
+        (("token",), 7, "a value of type int (not shown)"),
+        (("token",), "", 'an empty string, ""'),
+    ],
+)
+def test_what_was_got_is_shown_as_toml_writes_it(path: Path, value: object, shown: str) -> None:
+    assert got(path, value) == shown
+
+
+def test_a_filled_in_value_is_shown_as_written() -> None:
+    problems = Problems(written={("a",): "${SECRET_HOST}"})
+    problems.expect("C120", ("a",), "hush", "a URL")
+    assert problems.found[0].text == 'got "${SECRET_HOST}"; expected a URL'
+
+
+def test_a_value_nobody_knows_is_not_judged_but_its_key_is() -> None:
+    problems = Problems(unknown=[("a",)])
+    problems.add("C120", ("a",), "x")
+    assert problems.found == []
+    assert problems.touches("a")
+    problems.add("C101", ("a",), "x", at_key=True)
+    assert len(problems.found) == 1
+
+
+def test_one_problem_is_noted_once() -> None:
+    problems = Problems()
+    problems.add("C120", ("a", "b"), "x")
+    problems.add("C120", ("a", "b"), "y")
+    assert len(problems.found) == 1
+    assert problems.touches("a")
+    assert not problems.touches("b")
+
+
+def test_a_close_word_is_suggested() -> None:
+    assert suggestion("max_bodyy", ["max_body", "listen"]) == '; did you mean "max_body"?'
+    assert suggestion("zzz", ["max_body"]) == ""
+
+
+def test_codes_are_unique_words() -> None:
+    assert len(set(CODES.values())) == len(CODES)
+
+
+@given(st.text(max_size=40), st.integers(-1, 50))
+def test_any_line_can_be_shown(text: str, offset: int) -> None:
+    """Whatever the text, showing a syntax error in it works and prints nothing invisible."""
+    offset = min(offset, len(text))
+    for line in Report("f", Positions(text, {})).lines([Problem("C002", (), text, offset=offset)]):
+        assert all(part.isprintable() for part in line.split("\n"))
