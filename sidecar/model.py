@@ -193,6 +193,7 @@ class Event(msgspec.Struct):
     accepted_at_ms: int = 0  # journal clock
     seq: int = 0
     id: str = ""
+    block: int = 0  # first seq of the block it is stored in: the journal's own
     forward_head: bytes | None = None  # in memory only
 
 

@@ -1,1 +1,5 @@
-"""To be described."""
+"""The journal: the only code that knows LMDB. ``Journal`` and the values in ``types`` are public, nothing else is."""
+
+from sidecar.journal.journal import Journal
+
+__all__ = ["Journal"]

@@ -247,12 +247,15 @@ class AuditReport(msgspec.Struct):
         dead: (event id, destination) of each dead delivery the journal remembers; its file must exist or is gone.
         quarantined: Records that failed their checksum.
         events: Events counted.
+        exact: Everything was counted in one snapshot; False when the journal was too large for that and the
+            slices may have moved while they were counted.
     """
 
     rows: list[AuditRow]
     dead: list[Ref]
     quarantined: int
     events: int
+    exact: bool = True
 
 
 class Counters(msgspec.Struct, frozen=True):

@@ -1,0 +1,365 @@
+"""Opening, creating, checking and closing the LMDB environment, and who may do so.
+
+The rules here were all paid for by somebody: the daemon is the only opener and holds a lock file; a new
+environment is made beside its place and renamed in; after an unclean stop the file is checked before LMDB
+maps it, because a truncated file ends a process with SIGBUS; network file systems are refused.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import secrets
+import stat
+import struct
+from dataclasses import dataclass
+
+import lmdb
+import msgspec
+
+from sidecar.errors import JournalError, JournalFormatError, JournalLocked
+from sidecar.journal.clock import ClockReading
+from sidecar.journal.records import FORMAT
+from sidecar.journal.types import JournalOptions
+from sidecar.log import get_logger
+from sidecar.model import AckTemplate
+
+__all__ = ["TABLES", "Environment", "Identity", "Names", "StateRow", "open_environment"]
+
+log = get_logger("journal")
+
+TABLES = (b"meta", b"events", b"bodies", b"dedup", b"deliveries", b"due", b"history")
+VERIFY_LIMIT_BYTES = 24 << 20  # the structural check reads 50 MB/s; beyond this only sizes are compared
+_NETWORK_FS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "overlay", "ceph", "glusterfs", "afs", "lustre"}
+_DATA = "data.mdb"
+_LOCK = "journal.lock"
+_MAGIC = 0xBEEFC0DE
+
+
+class Identity(msgspec.Struct, array_like=True):
+    """Who this journal is. Row ``identity`` of ``meta``; written once, and again when a copy is adopted.
+
+    Attributes:
+        format: ``FORMAT`` of the version that made it.
+        features: Names of optional features in use; an unknown one means a newer version.
+        journal_ids: (first seq, journal id): a restored copy gets a new id from its next seq on.
+        mac_key: 32 random bytes that key the dead letters' MACs.
+        copied: Set in a backup; the next daemon that opens it takes a new journal id.
+    """
+
+    format: int
+    features: list[str]
+    journal_ids: list[tuple[int, int]]
+    mac_key: bytes
+    copied: bool = False
+
+
+class Names(msgspec.Struct, array_like=True):
+    """Numbers of sources, destinations and ack templates: the index in the list. Never reused, never reordered."""
+
+    sources: list[str]
+    destinations: list[str]
+    acks: list[AckTemplate]
+
+
+class StateRow(msgspec.Struct, array_like=True):
+    """Row ``state`` of ``meta``: rewritten by each commit.
+
+    Attributes:
+        clock: The journal clock, so that it goes on after a restart.
+        last_seq: Highest seq that was committed.
+        clean: Whether the journal was closed in order.
+        enqueued: (source, destination, count).
+        settled: (destination, state number, count).
+        scheduled: (destination, count): pending deliveries that wait for a due time.
+        dying: (destination, count).
+        fresh_from: (destination, seq): every fresh delivery is at or after it.
+    """
+
+    clock: ClockReading
+    last_seq: int = 0
+    clean: bool = True
+    enqueued: list[tuple[int, int, int]] = []
+    settled: list[tuple[int, int, int]] = []
+    scheduled: list[tuple[int, int]] = []
+    dying: list[tuple[int, int]] = []
+    fresh_from: list[tuple[int, int]] = []
+
+
+@dataclass(slots=True)
+class Environment:
+    """An open journal: LMDB's environment, its tables, and what ``meta`` says."""
+
+    env: lmdb.Environment
+    db: dict[bytes, lmdb._Database]
+    identity: Identity
+    names: Names
+    state: StateRow
+    lock_fd: int
+    path: str
+    capacity_bytes: int
+    was_clean: bool
+
+    def used_bytes(self, txn: lmdb.Transaction) -> int:
+        """Bytes in pages of all tables; ``last_pgno`` never falls, so it says nothing about use."""
+        pages = 0
+        for db in self.db.values():
+            s = txn.stat(db)
+            pages += s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]
+        return pages * _page_size(self.env)
+
+    def close(self) -> None:
+        """Close LMDB and give the lock back. Safe to call twice."""
+        if self.lock_fd >= 0:
+            self.env.close()
+            os.close(self.lock_fd)
+            self.lock_fd = -1
+
+
+def _page_size(env: lmdb.Environment) -> int:
+    return int(env.stat()["psize"])
+
+
+def open_environment(options: JournalOptions, *, read_only: bool = False, wall: ClockReading) -> Environment:
+    """Open the journal, making it when there is none.
+
+    Args:
+        options: Where it is and how large it may get.
+        read_only: Open what exists and change nothing.
+        wall: The clocks now, for a new journal.
+
+    Raises:
+        JournalLocked: Another process has it.
+        JournalFormatError: The file is not a journal of ours, is damaged, or is from a newer version.
+        JournalError: The directory or its file system cannot be used.
+    """
+    path = options.path
+    _check_lmdb()
+    _make_directory(path, must_exist=read_only)
+    _check_file_system(path, unsafe=options.unsafe_fs)
+    lock_fd = _lock(path)
+    try:
+        data = os.path.join(path, _DATA)
+        if not os.path.exists(data):
+            _create(path, options, wall, allowed=not read_only)
+        _check_file(data, options.max_size_bytes)
+        return _open(path, options, lock_fd, read_only=read_only)
+    except BaseException:
+        os.close(lock_fd)
+        raise
+
+
+def _check_lmdb() -> None:
+    if lmdb.version() < (0, 9, 33):
+        raise JournalError(
+            f"the lmdb package uses a system liblmdb {'.'.join(map(str, lmdb.version()))} with known defects",
+            "install the lmdb wheel, version 3.0.0 or newer",
+        )
+
+
+def _make_directory(path: str, *, must_exist: bool) -> None:
+    try:
+        if not must_exist:
+            os.makedirs(path, mode=0o700, exist_ok=True)
+        info = os.stat(path)
+    except OSError as e:
+        raise JournalError(
+            f"journal directory {path}: {e.strerror}", "create it, or point journal.path elsewhere"
+        ) from e
+    if not stat.S_ISDIR(info.st_mode):
+        raise JournalError(f"journal directory {path}: not a directory", "point journal.path at a directory")
+    if not must_exist and not os.access(path, os.W_OK | os.X_OK):
+        raise JournalError(f"journal directory {path}: not writable", f"give uid {os.geteuid()} write access")
+
+
+def file_system_type(path: str) -> str:
+    """Name of the file system that ``path`` is on, from ``/proc/self/mountinfo``; "" where that does not exist."""
+    real = os.path.realpath(path)
+    best, kind = "", ""
+    try:
+        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as f:
+            for line in f:
+                left, _, right = line.partition(" - ")
+                mount = left.split(" ")[4].replace("\\040", " ")
+                under = mount in ("/", real) or real.startswith(mount + "/")
+                if under and len(mount) >= len(best):
+                    best, kind = mount, right.split(" ")[0]
+    except OSError:
+        return ""
+    return kind
+
+
+def _check_file_system(path: str, *, unsafe: bool) -> None:
+    kind = file_system_type(path)
+    if kind == "tmpfs":
+        log.warning("the journal is on a tmpfs: it does not survive a reboot", path=path)
+    elif (kind in _NETWORK_FS or kind.startswith("fuse")) and not unsafe:
+        raise JournalError(
+            f"journal directory {path} is on {kind}, which LMDB cannot use safely",
+            "put journal.path on a local file system (a volume, not the container's own layer)",
+        )
+
+
+def _lock(path: str) -> int:
+    # Our own lock file first: LMDB's reader table breaks where several processes share process ids (containers).
+    try:
+        fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as e:
+        raise JournalError(f"journal directory {path}: {e.strerror}", "check its owner and permissions") from e
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as e:
+        holder = os.read(fd, 64).decode("ascii", "replace").strip() or "?"
+        os.close(fd)
+        raise JournalLocked(
+            f"the journal at {path} is in use by process {holder}", "one daemon a journal: stop the other one first"
+        ) from e
+    os.ftruncate(fd, 0)
+    os.write(fd, f"{os.getpid()}\n".encode())
+    return fd
+
+
+def _create(path: str, options: JournalOptions, wall: ClockReading, *, allowed: bool) -> None:
+    if not allowed:
+        raise JournalError(f"no journal at {path}", "is journal.path right, and did the daemon ever run?")
+    # Power may fail at any moment: the file appears under its name only when it is whole and on disk.
+    fresh = os.path.join(path, ".new")
+    _clear(fresh)
+    os.mkdir(fresh, 0o700)
+    env = lmdb.open(fresh, map_size=options.max_size_bytes, max_dbs=len(TABLES), mode=0o600)
+    try:
+        with env.begin(write=True) as txn:
+            for name in TABLES:
+                env.open_db(name, txn=txn)
+            meta = env.open_db(b"meta", txn=txn)
+            identity = Identity(FORMAT, [], [(0, secrets.randbits(32))], secrets.token_bytes(32))
+            txn.put(b"identity", msgspec.msgpack.encode(identity), db=meta)
+            txn.put(b"names", msgspec.msgpack.encode(Names([], [], [])), db=meta)
+            txn.put(b"state", msgspec.msgpack.encode(StateRow(wall)), db=meta)
+        env.sync(True)
+    finally:
+        env.close()
+    fsync_path(os.path.join(fresh, _DATA))
+    os.rename(os.path.join(fresh, _DATA), os.path.join(path, _DATA))
+    fsync_path(path)
+    _clear(fresh)
+
+
+def _clear(folder: str) -> None:
+    with contextlib.suppress(FileNotFoundError):
+        for name in os.listdir(folder):
+            os.unlink(os.path.join(folder, name))
+        os.rmdir(folder)
+
+
+def fsync_path(path: str) -> None:
+    """Bring a file, or a directory's entries, to disk."""
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def _check_file(data: str, max_size_bytes: int) -> None:
+    size = os.path.getsize(data)
+    with open(data, "rb") as f:
+        head = f.read(2 * 65_536)
+    last_page, page_size = -1, 4096
+    for offset in (0, 4096):
+        meta = head[offset : offset + 168]
+        if len(meta) < 168 or struct.unpack_from("<I", meta, 16)[0] != _MAGIC:
+            continue
+        # MDB_meta: magic, version, address, mapsize, two MDB_db of 48 bytes (the first begins with the page size),
+        # last page, transaction id.
+        page_size = struct.unpack_from("<I", meta, 40)[0] or 4096
+        last_page = max(last_page, struct.unpack_from("<Q", meta, 136)[0])
+    if last_page < 0:
+        raise JournalFormatError(
+            f"{data} is not an LMDB file", "move it away, or point journal.path at the right directory"
+        )
+    need = (last_page + 1) * page_size
+    if size < need:
+        raise JournalFormatError(
+            f"{data} is truncated: {size} bytes, its pages need {need}",
+            "restore a backup into journal.path; the file was not changed",
+        )
+    if need > max_size_bytes:
+        raise JournalError(
+            f"{data} holds {need} bytes, more than journal.max_size = {max_size_bytes}",
+            "raise journal.max_size, or run: webhook-sidecar journal compact",
+        )
+
+
+def _verify(path: str) -> None:
+    if os.path.getsize(os.path.join(path, _DATA)) > VERIFY_LIMIT_BYTES:
+        return
+    from lmdb import verify  # noqa: PLC0415 - only after an unclean stop
+
+    try:
+        problems = verify.verify(path, subdir=True)  # type: ignore[no-untyped-call]
+    except verify.VerifyError as e:
+        problems = [str(e)]
+    if problems:
+        raise JournalFormatError(
+            f"the journal at {path} is damaged: {problems[0]} ({len(problems)} problems)",
+            "restore a backup into journal.path; the file was not changed",
+        )
+
+
+def _peek_clean(path: str, options: JournalOptions) -> bool:
+    """Whether the last process closed the journal in order; a first look with nothing but the meta table."""
+    env = lmdb.open(path, map_size=options.max_size_bytes, max_dbs=len(TABLES), readonly=True, lock=False)
+    try:
+        meta = env.open_db(b"meta", create=False)
+        with env.begin() as txn:
+            row = txn.get(b"state", db=meta)
+            return row is not None and msgspec.msgpack.decode(row, type=StateRow).clean
+    finally:
+        env.close()
+
+
+def _open(path: str, options: JournalOptions, lock_fd: int, *, read_only: bool) -> Environment:
+    try:
+        if not _peek_clean(path, options):
+            _verify(path)
+        env = lmdb.open(
+            path,
+            map_size=options.max_size_bytes,
+            max_dbs=len(TABLES),
+            max_readers=16,
+            mode=0o600,
+            readonly=read_only,
+            readahead=False,
+        )
+    except (lmdb.Error, msgspec.MsgspecError) as e:
+        raise JournalFormatError(
+            f"the journal at {path} cannot be opened: {e}", "restore a backup; the file was not changed"
+        ) from e
+    try:
+        return _read_meta(env, path, options, lock_fd)
+    except BaseException:
+        env.close()
+        raise
+
+
+def _read_meta(env: lmdb.Environment, path: str, options: JournalOptions, lock_fd: int) -> Environment:
+    try:
+        db = {name: env.open_db(name, create=False) for name in TABLES}
+        with env.begin() as txn:
+            rows = {name: txn.get(name, db=db[b"meta"]) for name in (b"identity", b"names", b"state")}
+        identity = msgspec.msgpack.decode(rows[b"identity"] or b"", type=Identity)
+        names = msgspec.msgpack.decode(rows[b"names"] or b"", type=Names)
+        state = msgspec.msgpack.decode(rows[b"state"] or b"", type=StateRow)
+    except (lmdb.Error, msgspec.MsgspecError) as e:
+        raise JournalFormatError(
+            f"{path} is an LMDB file, but not a journal of webhook-sidecar", "point journal.path elsewhere"
+        ) from e
+    if identity.format > FORMAT or identity.features:
+        raise JournalFormatError(
+            f"the journal at {path} was written by a newer version (format {identity.format}, "
+            f"features {', '.join(identity.features) or 'none'}); this one reads format {FORMAT}",
+            "run the newer version again; nothing was changed",
+        )
+    return Environment(env, db, identity, names, state, lock_fd, path, options.max_size_bytes, state.clean)

@@ -1,0 +1,553 @@
+"""The journal's public verbs: append, claim (window, due, dying), settle, redrive, look up, audit.
+
+Everything here is called on the event loop's thread and never touches LMDB itself: changes go to the
+writer's queue, questions to the reader's.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import secrets
+from collections.abc import Callable, Collection, Iterable, Sequence
+from typing import Any
+
+import lmdb
+import msgspec
+
+from sidecar.clock import Clock
+from sidecar.errors import JournalError
+from sidecar.journal.books import Books
+from sidecar.journal.clock import ClockReading, JournalClock
+from sidecar.journal.dedup_index import DedupIndex
+from sidecar.journal.environment import Environment, fsync_path, open_environment
+from sidecar.journal.lookups import AuditScan, EventScan
+from sidecar.journal.reader import Reader
+from sidecar.journal.records import encode_event, events_block, events_key
+from sidecar.journal.retention import Retention
+from sidecar.journal.types import (
+    AppendDone,
+    AuditReport,
+    Claim,
+    Counters,
+    DueWindow,
+    EventPage,
+    EventQuery,
+    EventView,
+    FreshWindow,
+    JournalOptions,
+    JournalStats,
+    OperatorResult,
+    Ref,
+    Refused,
+    Settlement,
+)
+from sidecar.journal.writer import Arrival, Batch, Work, Writer, journal_id_of, put_body
+from sidecar.lifecycle import Change
+from sidecar.log import get_logger
+from sidecar.metrics import Metrics
+from sidecar.model import AckTemplate, Attempt, Delivery, Event, Refusal, format_event_id, parse_event_id
+
+__all__ = ["Journal"]
+
+log = get_logger("journal")
+
+SEQ_GAP = 65_536  # after an unclean stop: seqs that were given out but never committed are not given out again
+AUDIT_PATIENCE_S = 1.0
+
+OnBatch = Callable[[list[Event], int], None]
+
+
+class Journal:
+    """One open journal. Make it with ``open``."""
+
+    def __init__(
+        self,
+        environment: Environment,
+        options: JournalOptions,
+        clock: Clock,
+        metrics: Metrics,
+        failpoint: Callable[[str], None],
+    ) -> None:
+        self._environment = environment
+        self._options = options
+        self._clock = clock
+        self._metrics = metrics
+        self._journal_clock = JournalClock(clock, environment.state.clock)
+        self._dedup = DedupIndex(
+            environment.env,
+            environment.db[b"dedup"],
+            max_bytes=options.max_size_bytes // 4,
+            secret=environment.identity.mac_key,
+        )
+        with environment.env.begin() as txn:
+            self._dedup.load(txn)
+        self._writer = Writer(
+            environment,
+            clock,
+            self._journal_clock,
+            self._dedup,
+            Retention(environment, int(options.retention_s * 1000)),
+            Books.load(environment.state),
+            metrics,
+            failpoint,
+        )
+        self._reader = Reader(environment, clock, self._note_corrupt)
+        self._seq = environment.state.last_seq + (1 if environment.was_clean else SEQ_GAP)
+        self._on_batch: OnBatch = lambda _events, _seq: None
+        self._on_due: Callable[[str], None] = lambda _: None
+        self._on_fatal: Callable[[BaseException], None] = lambda _: None
+        self._started = False
+        self._read_only = False
+        self.quarantined = 0
+
+    @classmethod
+    def open(
+        cls,
+        options: JournalOptions,
+        clock: Clock,
+        *,
+        metrics: Metrics | None = None,
+        read_only: bool = False,
+        failpoint: Callable[[str], None] = lambda _: None,
+    ) -> Journal:
+        """Open the journal, making it when there is none.
+
+        Args:
+            options: Where it is and how large it may get.
+            clock: The machine's clocks.
+            metrics: Where to count; None = nowhere that matters.
+            read_only: For looking at it while no daemon runs; nothing is changed.
+            failpoint: Called at named points (``begin``, ``before_commit``, ``after_commit``); only crash tests
+                hand one in.
+
+        Raises:
+            JournalError: It cannot be used; the text says why and what to do.
+        """
+        now = ClockReading(clock.wall_ms(), clock.boot_id(), clock.boot_ms(), clock.wall_ms())
+        environment = open_environment(options, read_only=read_only, wall=now)
+        try:
+            if not read_only:
+                _adopt(environment)
+            journal = cls(environment, options, clock, metrics or Metrics(), failpoint)
+        except BaseException:
+            environment.close()
+            raise
+        journal._read_only = read_only
+        return journal
+
+    # --- life
+
+    @property
+    def journal_id(self) -> int:
+        """32 bits that the ids of new events carry."""
+        return self._environment.identity.journal_ids[-1][1]
+
+    @property
+    def mac_key(self) -> bytes:
+        """32 bytes that key the dead letters' MACs."""
+        return self._environment.identity.mac_key
+
+    @property
+    def was_clean(self) -> bool:
+        """Whether the last process closed this journal in order."""
+        return self._environment.was_clean
+
+    def clock_ms(self) -> int:
+        """The journal clock now."""
+        return self._journal_clock.now_ms()
+
+    def register(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
+        """Give names their numbers, before ``start``."""
+        assert not self._started
+        if self._name(sources, destinations):
+            with self._environment.env.begin(write=True) as txn:
+                row = msgspec.msgpack.encode(self._environment.names)
+                txn.put(b"names", row, db=self._environment.db[b"meta"])
+
+    async def register_live(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
+        """The same for a running journal; the names may be used when this returns."""
+
+        def run(_work: Work) -> None:
+            if self._name(sources, destinations):
+                self._writer.names_changed()
+
+        await self._command(run)
+
+    def _name(self, sources: Iterable[str], destinations: Iterable[str]) -> bool:
+        names, writer, changed = self._environment.names, self._writer, False
+        for known, numbers, wanted in (
+            (names.sources, writer.sources, sources),
+            (names.destinations, writer.destinations, destinations),
+        ):
+            for name in wanted:
+                if name not in numbers:
+                    known.append(name)
+                    numbers[name] = len(known) - 1
+                    changed = True
+        return changed
+
+    def start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        on_batch: OnBatch | None = None,
+        on_due: Callable[[str], None] | None = None,
+        on_fatal: Callable[[BaseException], None] | None = None,
+    ) -> None:
+        """Start the threads.
+
+        Args:
+            loop: Where every callback and future is answered.
+            on_batch: Called after each commit that brought events, in order, with them and the last seq.
+            on_due: Called with a destination for which an operator or a repeat made something due.
+            on_fatal: Called once when the journal failed: nothing is acknowledged any more, the process must end.
+        """
+        self._on_batch = on_batch or self._on_batch
+        self._on_due = on_due or self._on_due
+        self._on_fatal = on_fatal or self._on_fatal
+        self._started = True
+        self._reader.start(loop)
+        if not self._read_only:
+            self._writer.start(loop, self._finished, self._fatal)
+
+    def close(self) -> None:
+        """Commit what is queued, mark the journal clean, end the threads, give the lock back. Safe to call twice.
+
+        Blocks; while it does, callbacks wait on the loop.
+        """
+        if self._started:
+            self._started = False
+            if not self._read_only:
+                self._writer.close()
+            self._reader.close()
+        self._environment.close()
+
+    async def aclose(self) -> None:
+        """``close`` without blocking the loop."""
+        await asyncio.get_running_loop().run_in_executor(None, self.close)
+
+    # --- append and settle
+
+    def append(self, event: Event, claim: Claim | None, ack: AckTemplate, done: AppendDone) -> None:
+        """Put an event, its dedup key and one delivery per destination on disk, or none of it.
+
+        Args:
+            event: Its ``seq``, ``id`` and ``accepted_at_ms`` are set here.
+            claim: Its dedup key; None = not deduplicated.
+            ack: How it is answered, remembered for its duplicates.
+            done: Called once on the loop: Appended after the commit, Duplicate, or the Refusal.
+        """
+        writer = self._writer
+        if writer.refusal is not None:
+            done(writer.refusal)
+            return
+        seq = self._seq
+        self._seq = seq + 1
+        event.seq = seq
+        event.accepted_at_ms = self._journal_clock.now_ms()
+        event.id = format_event_id(event.received_at_ms, self.journal_id, seq)
+        source = writer.sources[event.source]
+        numbers = writer.destinations
+        destinations = tuple([numbers[d] for d in event.destinations])
+        payload = encode_event(event, source, destinations)
+        writer.append(Arrival(event, claim, ack, done, payload, source, destinations, len(payload) + len(event.body)))
+
+    def settle(self, settlement: Settlement) -> None:
+        """Say what became of a claimed delivery; ``settlement.done`` is called after the commit."""
+        self._writer.settle(settlement)
+
+    def note_fresh_from(self, destination: str, seq: int) -> None:
+        """Every fresh delivery of this destination has at least this seq; stored with the next commit."""
+        self._writer.fresh_from[self._writer.destinations[destination]] = seq
+
+    def fresh_from(self, destination: str) -> int:
+        """Where a lane starts to read after a restart."""
+        return self._writer.books.fresh_from.get(self._writer.destinations[destination], 0)
+
+    # --- claim
+
+    async def window(
+        self, destination: str, from_seq: int, *, max_events: int, max_bytes: int, skip: Collection[int]
+    ) -> FreshWindow:
+        """Read fresh deliveries in order of arrival, at most 4 MiB and 50 ms worth of them."""
+        number, limits = self._writer.destinations[destination], (max_events, max_bytes)
+        found = await self._reader.read(lambda view: view.window(number, from_seq, limits, skip), lane=True)
+        assert isinstance(found, FreshWindow)
+        return found
+
+    async def due(self, destination: str, *, max_events: int, max_bytes: int, skip: Collection[int]) -> DueWindow:
+        """Read deliveries whose waiting time is over."""
+        number, limits = self._writer.destinations[destination], (max_events, max_bytes)
+        now_ms = self.clock_ms()
+        found = await self._reader.read(lambda view: view.due(number, now_ms, limits, skip), lane=True)
+        assert isinstance(found, DueWindow)
+        return found
+
+    async def dying(self, destination: str, *, limit: int, skip: Collection[int]) -> list[Delivery]:
+        """Read deliveries that were given up and whose dead-letter file is still to be written."""
+        number, limits = self._writer.destinations[destination], (limit, 1 << 30)
+        found = await self._reader.read(lambda view: view.due(number, 0, limits, skip, dying=True))
+        assert isinstance(found, DueWindow)
+        return found.deliveries
+
+    # --- operators
+
+    async def replay(self, refs: Sequence[Ref], *, to: str | None = None) -> OperatorResult:
+        """Make dead, delivered or discarded deliveries pending again, with a fresh budget and past dedup.
+
+        Args:
+            refs: Which ones.
+            to: Deliver to this destination instead.
+        """
+        return await self._change(refs, Change.REPLAY, to)
+
+    async def discard(self, refs: Sequence[Ref]) -> OperatorResult:
+        """Drop pending deliveries."""
+        return await self._change(refs, Change.DISCARD, None)
+
+    async def remove_dead(self, refs: Sequence[Ref]) -> OperatorResult:
+        """Forget dead deliveries whose files are being removed."""
+        return await self._change(refs, Change.REMOVE, None)
+
+    async def redirect(self, refs: Sequence[Ref], to: str) -> OperatorResult:
+        """Settle pending deliveries as redirected; each is pending at ``to`` instead."""
+
+        def run(work: Work, seq: int, ref: Ref) -> Refused | None:
+            numbers = self._writer.destinations
+            return work.changes.redirect(seq, numbers[ref.destination], numbers[to])
+
+        return await self._each(refs, run, needs=to)
+
+    async def _change(self, refs: Sequence[Ref], change: Change, to: str | None) -> OperatorResult:
+        def run(work: Work, seq: int, ref: Ref) -> Refused | None:
+            return work.changes.change(seq, self._writer.destinations[to or ref.destination], change)
+
+        return await self._each(refs, run, needs=to)
+
+    async def _each(
+        self, refs: Sequence[Ref], run: Callable[[Work, int, Ref], Refused | None], *, needs: str | None
+    ) -> OperatorResult:
+        def all_of(work: Work) -> OperatorResult:
+            result = OperatorResult(0, [])
+            for ref in refs:
+                refused = self._find(ref, needs) or run(work, parse_event_id(ref.event_id)[2], ref)  # type: ignore[index]
+                if refused is None:
+                    result.applied += 1
+                else:
+                    result.refused.append((ref, refused.value))
+            return result
+
+        result = await self._command(all_of)
+        assert isinstance(result, OperatorResult)
+        return result
+
+    def _find(self, ref: Ref, needs: str | None) -> Refused | None:
+        parsed = parse_event_id(ref.event_id)
+        if parsed is None or parsed[1] != journal_id_of(self._environment, parsed[2]):
+            return Refused.NOT_FOUND
+        known = self._writer.destinations
+        if ref.destination not in known or (needs is not None and needs not in known):
+            return Refused.UNKNOWN_DESTINATION
+        return None
+
+    async def restore(self, event: Event, destination: str, log_: Sequence[Attempt], *, verified: bool) -> str:
+        """Bring back an event that the journal no longer has, pending at one destination in a new round.
+
+        Args:
+            event: With its old id to come back as itself; with id "" (edited, or from another journal) it becomes
+                a new event.
+            destination: Who gets it.
+            log_: Attempts made before.
+            verified: Whether the event counts as verified: never for what nobody vouches for.
+
+        Returns:
+            The event id.
+
+        Raises:
+            JournalError: No room, or the old id is still in use by other bytes.
+        """
+        if self._writer.refusal is not None:
+            raise JournalError(
+                f"the journal takes nothing now: {self._writer.refusal.value}", "make room, then try again"
+            )
+        parsed = parse_event_id(event.id)
+        if parsed is None:
+            event.seq = self._seq
+            self._seq += 1
+            event.id = format_event_id(event.received_at_ms, self.journal_id, event.seq)
+        else:
+            event.seq = parsed[2]
+        event.accepted_at_ms = self.clock_ms()
+        event.verified = verified
+        round_ = max((a.round for a in log_), default=0) + 1
+        writer = self._writer
+        source, number = writer.sources[event.source], writer.destinations[destination]
+        payload = encode_event(event, source, [number])
+
+        def run(work: Work) -> bool:
+            db = self._environment.db
+            first, slot = event.seq, 0
+            found = work.changes.block_of(event.seq)
+            if found is not None:
+                return False  # it is still there: a replay is what was meant
+            in_parts = put_body(work.txn, db, event)
+            block = events_block(first, {slot: (payload, in_parts)}, event.accepted_at_ms)
+            work.txn.put(events_key(first), block, db=db[b"events"])
+            event.block = first
+            work.changes.enter(first, slot, number, round_, list(log_))
+            work.books.last_seq = max(work.books.last_seq, event.seq)
+            return True
+
+        if not await self._command(run):
+            raise JournalError(f"event {event.id} is still in the journal", "replay it from there")
+        return event.id
+
+    async def _command(self, run: Callable[[Work], Any]) -> Any:
+        result = await self._writer.command(run)
+        if isinstance(result, Exception):
+            raise JournalError(f"a record is damaged: {result}", "see: webhook-sidecar journal verify")
+        return result
+
+    # --- look-ups
+
+    async def event(self, event_id: str) -> EventView | None:
+        """One event with its body and all its deliveries, by our id; None when the journal does not have it."""
+        parsed = parse_event_id(event_id)
+        if parsed is None:
+            return None
+        now_ms = self.clock_ms()
+        found = await self._reader.read(lambda view: view.event_view(parsed[2], now_ms))
+        assert found is None or isinstance(found, EventView)
+        return found if found is not None and found.event.id == event_id else None
+
+    async def events(self, query: EventQuery) -> EventPage:
+        """Look for events, newest first, without their bodies."""
+        page = await self._reader.scan(EventScan(query, self.clock_ms()))
+        assert isinstance(page, EventPage)
+        return page
+
+    async def audit(self, full: bool = False) -> AuditReport:
+        """Count what is owed against the books; ``full`` checks every event's checksum too."""
+        report = await self._reader.scan(AuditScan(full=full, patience_s=None if self._read_only else AUDIT_PATIENCE_S))
+        assert isinstance(report, AuditReport)
+        return report
+
+    async def oldest_pending_ms(self, destination: str) -> int | None:
+        """Journal clock at acceptance of the oldest delivery owed; None when nothing is."""
+        number = self._writer.destinations[destination]
+        found = await self._reader.read(lambda view: view.oldest_pending_ms(number))
+        assert found is None or isinstance(found, int)
+        return found
+
+    def counters(self) -> Counters:
+        """The durable counters, as of the last commit."""
+        return self._writer.books.counters(self._environment.names)
+
+    def destinations(self) -> list[str]:
+        """Every destination that ever had a number, also those no longer configured."""
+        return list(self._environment.names.destinations)
+
+    def maybe_duplicate(self, digest: bytes) -> bool:
+        """Whether a key may have been claimed before; False is certain. Any thread."""
+        return self._dedup.maybe(digest)
+
+    def stats(self) -> JournalStats:
+        """How the journal is doing; cheap, from memory."""
+        w, now_s = self._writer, self._clock.monotonic_s()
+        return JournalStats(
+            journal_id=self.journal_id,
+            path=self._environment.path,
+            used_bytes=w.used_bytes,
+            capacity_bytes=self._environment.capacity_bytes,
+            disk_free_bytes=w.disk_free_bytes,
+            last_seq=w.books.last_seq,
+            commits=w.commits,
+            largest_batch=w.largest_batch,
+            dedup_keys=self._dedup.keys,
+            fill=w.fill,
+            accepting=w.refusal is None,
+            refusal=w.refusal,
+            last_commit_ago_s=now_s - w.last_commit_s,
+            writer_stuck_s=now_s - w.busy_since_s if w.busy_since_s else 0.0,
+            quarantined=self.quarantined,
+        )
+
+    def dedup_evicted_early(self) -> dict[str, int]:
+        """Keys forgotten before their time since start, by source."""
+        names = self._environment.names.sources
+        return {names[i]: n for i, n in self._dedup.evicted_early.items() if i < len(names)}
+
+    async def backup(self, path: str) -> int:
+        """Copy the journal to a directory that must not exist; how many bytes the copy has.
+
+        A daemon that opens the copy takes a new journal id, so that ids stay unique.
+        """
+
+        def run(view: Any) -> int:
+            del view
+            return _copy(self._environment, path)
+
+        size = await self._reader.read(run)
+        assert isinstance(size, int)
+        return size
+
+    # --- callbacks, on the loop
+
+    def _finished(self, batch: Batch) -> None:
+        for done, reply in batch.replies:
+            try:
+                done(reply)
+            except Exception as e:  # noqa: BLE001 - one answer's bug must not cost the others theirs
+                log.error("answering failed", error=f"{type(e).__name__}: {e}")
+        for s, applied in zip(batch.settlements, batch.applied, strict=True):
+            if s.done is not None:
+                s.done(s, applied)
+        for command in batch.commands:
+            if not command.future.done():
+                command.future.set_result(command.result)
+        if batch.stored:
+            self._on_batch(batch.stored, batch.stored[-1].seq)
+        for destination in batch.due:
+            self._on_due(destination)
+
+    def _fatal(self, error: BaseException) -> None:
+        for arrival in self._writer.abandon():
+            arrival.done(Refusal.STORAGE_ERROR)
+        self._on_fatal(error)
+
+    def _note_corrupt(self, seq: int) -> None:
+        # On the reader thread: a counter and a queued log line are all it touches.
+        self.quarantined += 1
+        self._metrics.journal_quarantined.inc()
+        log.error("a damaged record was left out; it stays pending", seq=seq)
+
+
+def _adopt(environment: Environment) -> None:
+    """Mark the journal as in use; a restored copy takes a new journal id from here on."""
+    identity = environment.identity
+    with environment.env.begin(write=True) as txn:
+        if identity.copied:
+            identity.journal_ids.append((environment.state.last_seq + 1, secrets.randbits(32)))
+            identity.copied = False
+            txn.put(b"identity", msgspec.msgpack.encode(identity), db=environment.db[b"meta"])
+        row = msgspec.structs.replace(environment.state, clean=False)
+        txn.put(b"state", msgspec.msgpack.encode(row), db=environment.db[b"meta"])
+
+
+def _copy(environment: Environment, path: str) -> int:
+    os.mkdir(path, 0o700)
+    environment.env.copy(path, compact=True)
+    data = os.path.join(path, "data.mdb")
+    copy = lmdb.open(path, map_size=environment.capacity_bytes, max_dbs=8, mode=0o600)
+    try:
+        meta = copy.open_db(b"meta")
+        with copy.begin(write=True) as txn:
+            identity = msgspec.structs.replace(environment.identity, copied=True)
+            txn.put(b"identity", msgspec.msgpack.encode(identity), db=meta)
+    finally:
+        copy.close()
+    os.chmod(data, 0o600)
+    fsync_path(data)
+    fsync_path(path)
+    return os.path.getsize(data)
