@@ -1,0 +1,211 @@
+"""The webhook listener: binds, accepts, ticks, drains.
+
+The requests themselves are read by ``connection``, judged by ``framing`` and ``chunked``, and decided by the
+application (``receive``). No payload and no decision passes through here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import ssl as ssl_module
+import stat
+
+from sidecar.clock import Clock
+from sidecar.errors import ConfigError, SidecarError
+from sidecar.inbound.ack import Answer, error_answer
+from sidecar.inbound.application import Admit, Application, Head, ServerOptions
+from sidecar.inbound.connection import Connection
+from sidecar.inbound.shared import Shared
+from sidecar.metrics import Metrics
+
+__all__ = ["Admit", "Answer", "Application", "Head", "Listener", "ServerOptions", "error_answer"]
+
+BACKLOG = 1024  # the kernel caps it at net.core.somaxconn
+FILES_RESERVE = 128  # descriptors for everything else: journal, deliveries, admin, logs
+_TICK_S = 0.25
+_TICK_FLOOR_S = 0.01
+
+
+class Listener:
+    """An HTTP/1.1 server for one application, on any number of addresses.
+
+    Memory, at worst: ``max_connections`` x (16 KiB of head + what the transport has read and not handed over)
+    plus ``max_buffered_bytes`` of bodies. Bodies count from their first byte until the application has
+    answered; so does input read ahead of answers. Answers wait in the transport of a client that does not
+    read them: at most ``READ_AHEAD`` of them and 64 KiB, for ``body_timeout_s``.
+    """
+
+    def __init__(self, options: ServerOptions, app: Application, metrics: Metrics, clock: Clock) -> None:
+        shortest = min(
+            options.header_timeout_s,
+            options.body_timeout_s,
+            options.keepalive_timeout_s,
+            options.body_window_s,
+        )
+        self._tick_s = max(_TICK_FLOOR_S, min(_TICK_S, shortest / 8))
+        self._shared = Shared(options, app, metrics, clock, tick_s=self._tick_s)
+        self._servers: list[asyncio.Server] = []
+        self._sockets: list[tuple[str, int]] = []  # path and inode of Unix sockets
+        self._timer: asyncio.TimerHandle | None = None
+        #: What was bound, port 0 resolved: "127.0.0.1:8787", "[::]:8787", "unix:/path".
+        self.addresses: list[str] = []
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Body bytes received or waiting for their answer."""
+        return self._shared.budget.used
+
+    async def start(self, listen: str, *, ssl: ssl_module.SSLContext | None = None) -> None:
+        """Begin to accept on one more address.
+
+        Args:
+            listen: ``host:port``, ``[::]:port`` (IPv4 too), or ``unix:/path`` (mode 0660; a stale socket is replaced).
+            ssl: Our certificate, for TLS.
+
+        Raises:
+            ConfigError: RLIMIT_NOFILE is too low for ``max_connections``.
+            SidecarError: The address cannot be bound.
+        """
+        _demand_files(self._shared.options.max_connections + FILES_RESERVE)
+        loop = asyncio.get_running_loop()
+        shared, secure = self._shared, ssl is not None
+
+        def accept() -> Connection:
+            return Connection(shared, secure=secure)
+
+        timeout_s = shared.options.header_timeout_s if secure else None
+        try:
+            if listen.startswith("unix:"):
+                path = listen.removeprefix("unix:")
+                sock = _bind_unix(path)
+                self._sockets.append((path, os.stat(path).st_ino))
+                self.addresses.append(listen)
+                server = await loop.create_unix_server(
+                    accept, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout_s
+                )
+            else:
+                sock = await _bind_tcp(loop, listen)
+                host, port = sock.getsockname()[:2]
+                self.addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
+                server = await loop.create_server(
+                    accept, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout_s
+                )
+        except OSError as e:
+            raise SidecarError(
+                f"cannot listen on {listen}: {e.strerror or e}", "is another process there, or the address not ours?"
+            ) from e
+        self._servers.append(server)
+        if self._timer is None:
+            self._tick()
+
+    def _tick(self) -> None:
+        self._shared.tick()
+        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+
+    def stop_accepting(self) -> None:
+        """Close the listening sockets; open connections go on. Safe to call twice."""
+        for server in self._servers:
+            server.close()
+        self._servers.clear()
+        for path, inode in self._sockets:
+            with contextlib.suppress(OSError):
+                if os.stat(path).st_ino == inode:  # a successor may have put its own there
+                    os.unlink(path)
+        self._sockets.clear()
+
+    def refuse_new(self) -> None:
+        """From now on every answer ends its connection."""
+        self._shared.refusing = True
+
+    async def drain(self, timeout_s: float) -> None:
+        """Let the answers owed go out and requests that have begun end; idle connections close at once.
+
+        Args:
+            timeout_s: How long at most; what is left then stays open until ``close``.
+        """
+        self.refuse_new()
+        for connection in list(self._shared.order):
+            connection.leave()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                await self._shared.wait_empty()
+
+    async def close(self) -> None:
+        """Stop accepting and cut off what is still open. Safe to call twice, and before ``start``."""
+        self.stop_accepting()
+        for connection in list(self._shared.order):
+            connection.abort()
+        await self._shared.wait_empty()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _demand_files(count: int) -> None:
+    """Raise our limit of open files as far as needed and allowed.
+
+    At the limit uvloop accepts and closes silently, so ``max_connections`` has to be the smaller one.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= count:
+        return
+    if hard != resource.RLIM_INFINITY and hard < count:
+        raise ConfigError(
+            f"RLIMIT_NOFILE is {hard}, but server.max_connections needs {count}",
+            "raise the limit (ulimit -n) or lower server.max_connections",
+        )
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+
+
+async def _bind_tcp(loop: asyncio.AbstractEventLoop, listen: str) -> socket.socket:
+    host, _, port = listen.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    found = await loop.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    family, kind, protocol, _, address = found[0]
+    sock = socket.socket(family, kind, protocol)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.bind(address)
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _bind_unix(path: str) -> socket.socket:
+    """Bind a Unix socket; one that nobody listens on any more is replaced, nothing else is."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        try:
+            sock.bind(path)
+        except OSError:
+            if not _is_stale(path):
+                raise
+            os.unlink(path)
+            sock.bind(path)
+        os.chmod(path, 0o660)  # nobody can connect before listen, so nobody meets the older mode
+        sock.setblocking(False)
+    except BaseException:
+        sock.close()
+        raise
+    return sock
+
+
+def _is_stale(path: str) -> bool:
+    if not stat.S_ISSOCK(os.lstat(path).st_mode):
+        return False
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+        except OSError:
+            return False
+        return False
