@@ -163,10 +163,12 @@ def parse_retry_after(value: bytes, now_ms: int) -> float | None:
     year = int(found["y" + form])
     now = dt.datetime.fromtimestamp(now_ms / 1000, dt.UTC)
     if form == "2":
-        # Two digits mean the year that is at most 50 years ahead (RFC 9110, 5.6.7).
+        # Two digits mean a year that is at most 50 ahead (RFC 9110, 5.6.7).
         year += now.year // 100 * 100
         if year > now.year + 50:
             year -= 100
+        elif year <= now.year - 50:
+            year += 100
     hour, minute, second = (int(part) for part in found["t" + form].split(b":"))
     try:
         # A leap second (60) is allowed by the grammar and unknown to datetime.

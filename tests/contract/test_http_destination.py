@@ -81,7 +81,9 @@ def kind(result: Result) -> OutcomeKind:
 
 
 @contextlib.asynccontextmanager
-async def to(url: str, clock: Clock | None = None, resolve: Any = None, **options: Any) -> AsyncIterator[HttpDestination]:
+async def to(
+    url: str, clock: Clock | None = None, resolve: Any = None, **options: Any
+) -> AsyncIterator[HttpDestination]:
     more = {} if resolve is None else {"resolve": resolve}
     made = HttpDestination("app", HttpOptions(url=url, **{"timeout_s": 5.0, **options}), clock or Clock(), **more)
     try:
@@ -163,11 +165,19 @@ ANSWERS = {
         DELIVERED,
         REUSED,
     ),
-    "1xx before": (b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK, DELIVERED, REUSED),
+    "1xx before": (
+        b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n" + OK,
+        DELIVERED,
+        REUSED,
+    ),
     "128 headers": (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 127 + b"Content-Length: 0\r\n\r\n", DELIVERED, REUSED),
     "Connection: close": (status(200, b"Connection: close\r\n"), DELIVERED, DROPPED),
     "HTTP/1.0": (b"HTTP/1.0 200 OK\r\nContent-Length: 0\r\n\r\n", DELIVERED, DROPPED),
-    "HTTP/1.0 keep-alive": (b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n", DELIVERED, REUSED),
+    "HTTP/1.0 keep-alive": (
+        b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n",
+        DELIVERED,
+        REUSED,
+    ),
     "bytes behind the answer": (OK + b"HTTP/1.1 200 OK\r\n", DELIVERED, DROPPED),
     "a second answer": (OK + OK, DELIVERED, DROPPED),
     "junk behind a closing answer": (status(200, b"Connection: close\r\n") + b"junk", DELIVERED, DROPPED),
@@ -216,7 +226,18 @@ async def test_an_answer_is_judged_and_its_connection_kept_or_not(name: str) -> 
         b"HTTP/1.1 " + b"2" * (70 << 10),
         b"HTTP/1.1 100 Continue\r\n\r\n" * 4000,
     ],
-    ids=["text", "ssh", "no status", "101", "two lengths", "length and chunked", "bad name", "long header", "long", "1xx only"],
+    ids=[
+        "text",
+        "ssh",
+        "no status",
+        "101",
+        "two lengths",
+        "length and chunked",
+        "bad name",
+        "long header",
+        "long",
+        "1xx only",
+    ],
 )
 async def test_what_is_not_http_is_an_ambiguous_failed_attempt(answer: bytes) -> None:
     """No usable status line: the backend may have taken the event, so it counts as a failed attempt."""
@@ -325,7 +346,10 @@ async def test_a_body_that_drips_past_the_deadline_does_not_undo_a_2xx() -> None
 
 async def test_a_body_cut_off_does_not_undo_a_2xx() -> None:
     """The backend said yes before it broke."""
-    async with running(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", close=True)) as backend, to(backend.url) as app:
+    async with (
+        running(answers(b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nab", close=True)) as backend,
+        to(backend.url) as app,
+    ):
         assert kind(await tried(app)) is DELIVERED
         assert app.resent == 0
     assert backend.opened == 1
@@ -649,15 +673,17 @@ async def test_names_are_looked_up_again_after_five_seconds() -> None:
         asked += 1
         return ["127.0.0.1"]
 
-    async with running(answers(status(200, b"Connection: close\r\n"))) as backend:
-        async with to(f"http://orders.test:{backend.port}/", clock, resolve=count) as app:
-            await tried(app)
-            clock.ahead_s += 4.9
-            await tried(app)
-            assert asked == 1
-            clock.ahead_s += 0.2
-            await tried(app)
-            assert asked == 2
+    async with (
+        running(answers(status(200, b"Connection: close\r\n"))) as backend,
+        to(f"http://orders.test:{backend.port}/", clock, resolve=count) as app,
+    ):
+        await tried(app)
+        clock.ahead_s += 4.9
+        await tried(app)
+        assert asked == 1
+        clock.ahead_s += 0.2
+        await tried(app)
+        assert asked == 2
 
 
 async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
@@ -666,13 +692,17 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
     async def both(host: str, port: int) -> list[str]:
         return ["127.0.0.2", "127.0.0.1"]
 
-    async with running(answers(status(200, b"Connection: close\r\n"))) as backend:
-        async with to(f"http://orders.test:{backend.port}/", resolve=both) as app:
-            assert kind(await tried(app)) is DELIVERED
-            assert kind(await tried(app)) is DELIVERED
+    async with (
+        running(answers(status(200, b"Connection: close\r\n"))) as backend,
+        to(f"http://orders.test:{backend.port}/", resolve=both) as app,
+    ):
+        assert kind(await tried(app)) is DELIVERED
+        assert kind(await tried(app)) is DELIVERED
 
 
-@pytest.mark.parametrize("address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%lo", "fd00:ec2::254", "100.100.100.200"])
+@pytest.mark.parametrize(
+    "address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%lo", "fd00:ec2::254", "100.100.100.200"]
+)
 async def test_a_name_that_leads_to_metadata_is_not_dialled(address: str) -> None:
     """DNS cannot talk us into asking the cloud for its keys."""
 
@@ -716,10 +746,12 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
 @pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
 async def test_tls_with_a_good_certificate(certificates: Certificates, host: str) -> None:
     """Name and address in the certificate are both accepted, and connections are used again."""
-    async with running(tls=certificates.context("good")) as backend:
-        async with to(f"https://{host}:{backend.port}/", ca_file=certificates.ca, host="shop.example.com") as app:
-            assert kind(await tried(app)) is DELIVERED
-            assert kind(await tried(app)) is DELIVERED
+    async with (
+        running(tls=certificates.context("good")) as backend,
+        to(f"https://{host}:{backend.port}/", ca_file=certificates.ca, host="shop.example.com") as app,
+    ):
+        assert kind(await tried(app)) is DELIVERED
+        assert kind(await tried(app)) is DELIVERED
     assert backend.opened == 1
     assert backend.requests[0].values(b"Host") == [b"shop.example.com"]
 
@@ -745,11 +777,13 @@ async def test_tls_with_a_bad_certificate(certificates: Certificates, name: str,
 
 async def test_https_to_a_plain_backend(certificates: Certificates) -> None:
     """A backend that does not speak TLS is a failed handshake."""
-    async with running(answers(OK)) as backend:
-        async with to(f"https://localhost:{backend.port}/", ca_file=certificates.ca, timeout_s=0.4) as app:
-            backend_task = asyncio.create_task(backend.arrived.wait())
-            result = await tried(app)
-            backend_task.cancel()
+    async with (
+        running(answers(OK)) as backend,
+        to(f"https://localhost:{backend.port}/", ca_file=certificates.ca, timeout_s=0.4) as app,
+    ):
+        backend_task = asyncio.create_task(backend.arrived.wait())
+        result = await tried(app)
+        backend_task.cancel()
     assert (result.failure, kind(result)) == ("tls", UNREACHABLE)
 
 
@@ -782,10 +816,12 @@ async def test_a_handshake_cut_off(certificates: Certificates) -> None:
 async def test_large_bodies_over_tls(certificates: Certificates) -> None:
     """Written in pieces, received whole, and the connection is good for another."""
     body = bytes(range(256)) * (12 << 12)
-    async with running(tls=certificates.context("good")) as backend:
-        async with to(f"https://localhost:{backend.port}/", ca_file=certificates.ca) as app:
-            assert kind(await tried(app, delivery(body))) is DELIVERED
-            assert kind(await tried(app, delivery(body))) is DELIVERED
+    async with (
+        running(tls=certificates.context("good")) as backend,
+        to(f"https://localhost:{backend.port}/", ca_file=certificates.ca) as app,
+    ):
+        assert kind(await tried(app, delivery(body))) is DELIVERED
+        assert kind(await tried(app, delivery(body))) is DELIVERED
     assert [request.body == body for request in backend.requests] == [True, True]
     assert backend.opened == 1
 
@@ -798,9 +834,11 @@ async def test_an_early_2xx_over_tls_without_a_full_send_is_ambiguous(certificat
         writer.write(OK)
         await asyncio.sleep(3)
 
-    async with running(early, read_bodies=False, tls=certificates.context("good")) as backend:
-        async with to(f"https://localhost:{backend.port}/", ca_file=certificates.ca, timeout_s=0.6) as app:
-            result = await tried(app, delivery(b"x" * (24 << 20)))
+    async with (
+        running(early, read_bodies=False, tls=certificates.context("good")) as backend,
+        to(f"https://localhost:{backend.port}/", ca_file=certificates.ca, timeout_s=0.6) as app,
+    ):
+        result = await tried(app, delivery(b"x" * (24 << 20)))
     assert (result.failure, kind(result)) == ("timeout", RETRYABLE)
 
 
@@ -813,11 +851,13 @@ async def test_a_reused_tls_connection_closed_without_an_answer_gets_one_fresh_t
         else:
             writer.write(OK)
 
-    async with running(second_closes, tls=certificates.context("good")) as backend:
-        async with to(f"https://localhost:{backend.port}/", ca_file=certificates.ca) as app:
-            assert kind(await tried(app)) is DELIVERED
-            assert kind(await tried(app)) is DELIVERED
-            assert app.resent == 1
+    async with (
+        running(second_closes, tls=certificates.context("good")) as backend,
+        to(f"https://localhost:{backend.port}/", ca_file=certificates.ca) as app,
+    ):
+        assert kind(await tried(app)) is DELIVERED
+        assert kind(await tried(app)) is DELIVERED
+        assert app.resent == 1
 
 
 def test_an_authority_that_cannot_be_read_is_refused_at_once(tmp_path: Path) -> None:

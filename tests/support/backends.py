@@ -196,7 +196,11 @@ def make_certificates(folder: Path) -> Certificates:
 
     key("ca")
     openssl("req", "-x509", "-new", "-key", "ca.key", "-subj", "/CN=Test authority", "-days", "2", "-out", "ca.pem")
-    for name, host, days in (("good", "localhost", "2"), ("expired", "localhost", "-1"), ("elsewhere", "example.com", "2")):
+    for name, host, days in (
+        ("good", "localhost", "2"),
+        ("expired", "localhost", "-1"),
+        ("elsewhere", "example.com", "2"),
+    ):
         key(name)
         openssl("req", "-new", "-key", f"{name}.key", "-subj", f"/CN={host}", "-out", f"{name}.csr")
         names = f"DNS:{host}" + (",IP:127.0.0.1" if host == "localhost" else "")
