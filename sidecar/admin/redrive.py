@@ -1,0 +1,243 @@
+"""Bulk commands on dead letters: put them back, or drop them for good.
+
+Only whole files of ours are taken: regular, name, folder, id and seal agree. What a person changed
+(``edited``) or what comes from another journal is put back as a new event that counts as unverified and is
+never signed afresh. A file goes only after the commit, and by its seal, so that a delivery that dies again
+meanwhile keeps its new letter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any
+
+import msgspec
+
+from sidecar.admin.commands import check_destination
+from sidecar.admin.filters import BulkRequest, FilterError, parse_when_ms
+from sidecar.admin.gateway import Gateway
+from sidecar.admin.progress import Pace, Tally
+from sidecar.admin.queries import letter_matches
+from sidecar.errors import JournalError
+from sidecar.journal.types import Ref, Refused
+from sidecar.model import State, parse_event_id
+from sidecar.outbound.deadletter import Listed, Problem, Reading
+from sidecar.outbound.letter import Letter, restore_event
+
+__all__ = ["remove_letters", "remove_left_over", "replay_letters"]
+
+Rows = AsyncIterator[dict[str, Any]]
+
+
+async def replay_letters(gateway: Gateway, request: BulkRequest) -> Rows:
+    """Put dead letters back with a fresh budget, past dedup, and remove each file after its commit.
+
+    Raises:
+        FilterError: Before the first row, when the request makes no sense.
+    """
+    _check(request)
+    check_destination(gateway, request.to)
+    chosen = await asyncio.to_thread(_chosen, gateway, request)
+    pace = Pace(gateway.clock, request.rate)
+    tally = Tally(pace)
+    for start in range(0, len(chosen), pace.slice):
+        part = chosen[start : start + pace.slice]
+        readings = await asyncio.to_thread(_read, gateway, part)
+        async for row in _Slice(gateway, request, tally).run(part, readings):
+            yield row
+        if not request.dry_run:
+            yield tally.progress()
+            await pace.keep(tally.handled)
+    for event_id in _missing(request, chosen):
+        for row in tally.refuse(event_id, request.destination, Problem.GONE):
+            yield row
+    yield tally.summary(matched=len(chosen), dry_run=request.dry_run)
+
+
+async def remove_letters(gateway: Gateway, request: BulkRequest) -> Rows:
+    """Drop dead letters for good: the delivery counts as discarded, its file is removed.
+
+    Raises:
+        FilterError: Before the first row, when the request makes no sense.
+    """
+    _check(request)
+    chosen = await asyncio.to_thread(_chosen, gateway, request)
+    pace = Pace(gateway.clock, request.rate)
+    tally = Tally(pace)
+    for start in range(0, 0 if request.dry_run else len(chosen), pace.slice):
+        part = chosen[start : start + pace.slice]
+        readings = await asyncio.to_thread(_read, gateway, part)
+        # What the journal does not know as dead (pruned, foreign, left over) has a file to remove all the same.
+        await gateway.journal.remove_dead([Ref(r.event_id, r.destination) for r in part])
+        for listed, reading in zip(part, readings, strict=True):
+            mac = reading.letter.mac if reading.letter is not None else ""
+            problem = await asyncio.to_thread(gateway.dead_letters.remove, listed.event_id, listed.destination, mac=mac)
+            if problem is None:
+                tally.ok("removed")
+            else:
+                for row in tally.refuse(listed.event_id, listed.destination, problem):
+                    yield row
+        yield tally.progress()
+        await pace.keep(tally.handled)
+    for event_id in _missing(request, chosen):
+        for row in tally.refuse(event_id, request.destination, Problem.GONE):
+            yield row
+    yield tally.summary(matched=len(chosen), dry_run=request.dry_run)
+
+
+async def remove_left_over(gateway: Gateway) -> int:
+    """Remove files whose delivery the journal knows, but not as dead: a replay committed and never came to unlink.
+
+    Returns:
+        How many.
+    """
+    everything = await asyncio.to_thread(_chosen, gateway, BulkRequest(all=True))
+    removed = 0
+    for listed in everything:
+        reading = await asyncio.to_thread(gateway.dead_letters.read, listed.event_id, listed.destination)
+        if reading.letter is not None and reading.problem is None:
+            state = await _state(gateway, listed.event_id, listed.destination)
+            if state not in {State.DEAD, State.DYING, State.ABSENT}:
+                gone = await asyncio.to_thread(
+                    gateway.dead_letters.remove, listed.event_id, listed.destination, mac=reading.letter.mac
+                )
+                removed += gone is None
+    return removed
+
+
+class _Slice:
+    """One slice of a replay: what the journal has is replayed in one commit, the rest is restored one by one."""
+
+    def __init__(self, gateway: Gateway, request: BulkRequest, tally: Tally) -> None:
+        self._gateway = gateway
+        self._request = request
+        self._tally = tally
+
+    async def run(self, part: Sequence[Listed], readings: Sequence[Reading]) -> Rows:
+        """Put one slice back."""
+        known: dict[Ref, Letter] = {}
+        changed: dict[Ref, Letter] = {}
+        for listed, reading in zip(part, readings, strict=True):
+            ref, letter = Ref(listed.event_id, listed.destination), reading.letter
+            if letter is not None and reading.problem is None:
+                known[ref] = letter
+            elif letter is not None and reading.problem is Problem.MAC_MISMATCH and self._takes(listed.event_id):
+                changed[ref] = letter
+            else:
+                for row in self._tally.refuse(ref.event_id, ref.destination, reading.problem or Problem.GONE):
+                    yield row
+        if self._request.dry_run:
+            self._tally.outcomes["would_replay"] += len(known)
+            self._tally.outcomes["would_replay_unverified"] += len(changed)
+            return
+        async for row in self._replay(known):
+            yield row
+        for ref, letter in changed.items():
+            async for row in self._restore(ref, letter, as_new=True):
+                yield row
+
+    def _takes(self, event_id: str) -> bool:
+        parts = parse_event_id(event_id)
+        return self._request.edited or (parts is not None and parts[1] != self._gateway.journal.journal_id)
+
+    async def _replay(self, letters: dict[Ref, Letter]) -> Rows:
+        if not letters:
+            return
+        to = self._request.to or None
+        result = await self._gateway.journal.replay(list(letters), to=to)
+        refused = dict(result.refused)
+        done = [ref for ref in letters if ref not in refused]
+        if to is not None and done:
+            await self._gateway.journal.remove_dead(done)
+        for ref in done:
+            await self._unlink(ref, letters[ref])
+        self._tally.ok("replayed", len(done))
+        for ref, reason in refused.items():
+            if reason == Refused.NOT_FOUND:
+                async for row in self._restore(ref, letters[ref], as_new=False):
+                    yield row
+            elif reason == Refused.NOT_ALLOWED and await self._is_left_over(ref):
+                await self._unlink(ref, letters[ref])
+                self._tally.ok("left_over_removed")
+            else:
+                for row in self._tally.refuse(ref.event_id, ref.destination, str(reason)):
+                    yield row
+
+    async def _restore(self, ref: Ref, letter: Letter, *, as_new: bool) -> Rows:
+        destination = self._request.to or ref.destination
+        problem = self._cannot_restore(letter.head.source, destination, as_new=as_new)
+        if problem:
+            for row in self._tally.refuse(ref.event_id, ref.destination, problem):
+                yield row
+            return
+        journal, event = self._gateway.journal, restore_event(letter)
+        await journal.register_live([event.source], [destination])
+        try:
+            if as_new:
+                event = msgspec.structs.replace(event, id="", verified=False, replay_of=ref.event_id)
+                new_id = await journal.restore(event, destination, ())
+                # It takes the place of the dead delivery, where this journal still remembers one.
+                await journal.remove_dead([ref])
+            else:
+                round_ = letter.delivery.round + 1
+                new_id = await journal.restore(event, destination, letter.delivery.log, round_=round_)
+        except JournalError as e:
+            for row in self._tally.refuse(ref.event_id, ref.destination, e.message):
+                yield row
+            return
+        await self._unlink(ref, letter)
+        self._tally.ok("restored_unverified" if as_new else "restored")
+        if as_new:
+            yield {"type": "restored", "event_id": new_id, "replay_of": ref.event_id, "destination": destination}
+
+    def _cannot_restore(self, source: str, destination: str, *, as_new: bool) -> str:
+        """Say why not; names in a file that somebody else wrote must be configured here."""
+        if destination not in {d.name for d in self._gateway.destinations()}:
+            return Refused.UNKNOWN_DESTINATION
+        if as_new and source not in {s.name for s in self._gateway.sources()}:
+            return "unknown_source"
+        return ""
+
+    async def _is_left_over(self, ref: Ref) -> bool:
+        return await _state(self._gateway, ref.event_id, ref.destination) not in {State.DEAD, State.DYING, State.ABSENT}
+
+    async def _unlink(self, ref: Ref, letter: Letter) -> None:
+        await asyncio.to_thread(self._gateway.dead_letters.remove, ref.event_id, ref.destination, mac=letter.mac)
+
+
+async def _state(gateway: Gateway, event_id: str, destination: str) -> State:
+    view = await gateway.journal.event(event_id)
+    found = [d.state for d in view.deliveries if d.destination == destination] if view is not None else []
+    return found[0] if found else State.ABSENT
+
+
+def _check(request: BulkRequest) -> None:
+    request.check()
+    if request.state not in {"", State.DEAD.word}:
+        raise FilterError("state: dead letters have only one, dead")
+
+
+def _chosen(gateway: Gateway, request: BulkRequest) -> list[Listed]:
+    """List what is meant. Blocking. Since and until speak of the death."""
+    now_ms = gateway.clock.wall_ms()
+    limit = request.max or 1_000_000_000
+    narrow = bool(request.source or request.ids or request.key or request.contains)
+    rows = gateway.dead_letters.ls(
+        destination=request.destination,
+        reason=request.reason,
+        since_ms=parse_when_ms(request.since, now_ms),
+        until_ms=parse_when_ms(request.until, now_ms),
+        limit=1_000_000_000 if narrow else limit,
+    )
+    return [r for r in rows if not narrow or letter_matches(gateway, request, r)][:limit]
+
+
+def _read(gateway: Gateway, part: Sequence[Listed]) -> list[Reading]:
+    return [gateway.dead_letters.read(r.event_id, r.destination) for r in part]
+
+
+def _missing(request: BulkRequest, chosen: Sequence[Listed]) -> list[str]:
+    """Ids that were named and have no letter."""
+    found = {r.event_id for r in chosen}
+    return [i for i in request.ids if i not in found] if not request.max else []
