@@ -69,10 +69,10 @@ def _object(cls: type[msgspec.Struct], definitions: Json, *, durations: bool = F
         properties[tag] = {"const": cls.__struct_config__.tag}
     required = [tag] if tag is not None else []
     for key in keys_of(cls).values():
-        schema = _schema_of_key(cls, key, definitions, durations=durations)
-        description = key.description or docs.get(key.name, "")
-        if description:
-            schema = {"description": description, **schema}
+        schema = {
+            "description": key.description or docs.get(key.name, ""),
+            **_schema_of_key(cls, key, definitions, durations=durations),
+        }
         if key.default is msgspec.UNSET:
             required.append(key.name)
         elif key.default is not None and not isinstance(key.default, msgspec.Struct):

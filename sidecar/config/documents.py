@@ -40,13 +40,17 @@ EXAMPLES: dict[str, str] = {
     "ack.body": '"Accepted"',
     "ack.content_type": '"text/plain"',
     "hmac.header": '"X-Signature"',
+    "hmac.signed": '"{timestamp}.{body}"',
     "hmac.timestamp": '{ header = "X-Timestamp", unit = "s", tolerance = "300s" }',
     "destination.url": '"http://127.0.0.1:3000{path}"',
     "destination.host": '"shop.example.com"',
     "destination.headers": '{ X-Internal = { env = "INTERNAL_TOKEN" } }',
     "destination.ca_file": '"tls/ca.crt"',
 }
-"""A value to show for each key that has no default, by struct and key. The example file loads with all of them."""
+"""What to show where there is no default, or where the default does not go with the rest, by struct and key.
+
+The example file loads with all of them taken in.
+"""
 
 _PLAIN_HMAC = ("header", "algorithm", "prefix", "encoding", "signed", "timestamp", "secret_encoding")
 """Options of a scheme that the example shows; the reference has all of them."""
@@ -116,7 +120,9 @@ def _lines(
             continue
         text = (key.description or docs[key.name]).rstrip(".")
         limits = range_of(key.hint)
-        comment = f"{text}. {limits[0].upper()}{limits[1:]}." if limits else f"{text}."
+        comment = f"{text}. {limits}." if limits else f"{text}."
+        if f"{prefix}.{key.name}" in EXAMPLES and key.default and isinstance(key.default, str):
+            comment += f" Default: {_default(key, durations=durations)}."
         out += textwrap.wrap(comment, 118, initial_indent="# ", subsequent_indent="# ")
         out.append(f"#{key.name} = {EXAMPLES.get(f'{prefix}.{key.name}') or _default(key, durations=durations)}")
     return "\n".join(out) + "\n"
