@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import state_diagram
+
 from sidecar.config import describe, documents
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,6 +25,7 @@ def _config_schema() -> str:
 FILES: dict[str, Callable[[], str]] = {
     "config.example.toml": documents.example,
     "config.schema.json": _config_schema,
+    "docs/architecture.md": state_diagram.architecture,
     "docs/config.md": documents.reference,
 }
 """Path from the root of the repository -> what makes its content."""

@@ -85,7 +85,7 @@ APPS: dict[str, AppKind] = {
         ),
         AppKind(
             "standardwebhooks",
-            "standardwebhooks",
+            "standard-webhooks",
             "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
             "/webhooks/standard",
             (sys.executable, str(_FOLDER / "standardwebhooks_app.py")),
