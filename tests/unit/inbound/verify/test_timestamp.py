@@ -78,7 +78,10 @@ def test_what_is_written_is_read_again(unit, now_ms):
     assert parse_timestamp(format_timestamp(now_ms, unit), unit) == now_ms - now_ms % precision
 
 
-@given(st.datetimes(dt.datetime(1970, 1, 1), dt.datetime(9999, 12, 31)), st.integers(-1439, 1439))
+EARLIEST, LATEST = dt.datetime.fromisoformat("1970-01-01"), dt.datetime.fromisoformat("9999-12-31")
+
+
+@given(st.datetimes(EARLIEST, LATEST), st.integers(-1439, 1439))
 def test_rfc_3339_agrees_with_the_standard_library(when, offset):
     """For any moment and offset."""
     zone = dt.timezone(dt.timedelta(minutes=offset))

@@ -1,0 +1,736 @@
+"""One request goes from its head to its answer; nothing unproven reaches the journal, and nothing is told outside."""
+
+import asyncio
+import ipaddress
+import json
+
+import msgspec
+import pytest
+
+from sidecar.feed import Feed
+from sidecar.inbound import receive
+from sidecar.inbound.ack import Answer, error_answer
+from sidecar.inbound.application import Admit, Head
+from sidecar.inbound.dedup import DedupOptions
+from sidecar.inbound.receive import Receiver
+from sidecar.inbound.source import SourceOptions
+from sidecar.inbound.verify import (
+    HANDSHAKES,
+    PRESETS,
+    Handshake,
+    HandshakeAnswer,
+    HmacOptions,
+    NoneOptions,
+    Secret,
+    TimestampOptions,
+    TokenOptions,
+    compile_scheme,
+    sign_request,
+)
+from sidecar.journal.types import Appended, Duplicate
+from sidecar.metrics import Metrics
+from sidecar.model import ACK_DEFAULT, AckTemplate, Event, Refusal, RejectReason
+
+NOW = 1_700_000_000_000
+SECRET = Secret("2026", b"whsec_test")
+UNAUTHORIZED = error_answer(Refusal.UNAUTHORIZED)
+DEFAULT = object()
+
+
+class FakeClock:
+    now = NOW
+    mono = 100.0
+
+    def wall_ms(self):
+        return self.now
+
+    def monotonic_s(self):
+        return self.mono
+
+
+class RecordingJournal:
+    """Keeps what is appended; answers at once, or when told."""
+
+    def __init__(self):
+        self.appended = []
+        self.result = None  # None: a fresh commit
+        self.waiting = None
+
+    def append(self, event, claim, ack, done):
+        self.appended.append((event, claim, ack))
+        event.seq = len(self.appended)
+        event.id = f"wse_{event.seq:026}"
+
+        def commit():
+            done(Appended(event) if self.result is None else self.result)
+
+        if self.waiting is None:
+            commit()
+        else:
+            self.waiting.append(commit)
+
+
+class World:
+    """A receiver with everything round it in view."""
+
+    def __init__(self, *sources, trusted=("127.0.0.0/8",)):
+        self.journal, self.metrics, self.feed, self.clock = RecordingJournal(), Metrics(), Feed(), FakeClock()
+        self.receiver = Receiver(
+            self.journal,
+            self.metrics,
+            self.feed,
+            self.clock,
+            trusted_proxies=[ipaddress.ip_network(t) for t in trusted],
+        )
+        self.receiver.configure(sources)
+
+    def send(self, h, body=b"{}"):
+        """The answers to one request."""
+        answers = []
+        admitted = self.receiver.head(h)
+        if isinstance(admitted, Answer):
+            return admitted
+        self.receiver.complete(h, admitted.context, body, answers.append)
+        assert len(answers) <= 1
+        return answers[0] if answers else None
+
+    def counts(self, family="received"):
+        """What is not zero."""
+        return {k: v for k, v in getattr(self.metrics, family).values.items() if v}
+
+
+@pytest.fixture(autouse=True)
+def lines(monkeypatch):
+    """What was logged: (key, level, message, fields)."""
+    out = []
+    monkeypatch.setattr(receive._log, "limited", lambda key, level, msg, **f: out.append((key, level, msg, f)))
+    return out
+
+
+def head(path=b"/in", headers=(), method=b"POST", peer="198.51.100.1", query=b"", secure=False):
+    headers = [(b"Host", b"sidecar:8787"), *headers]
+    lower, repeated = {}, set()
+    for name, value in headers:
+        if name.lower() in lower:
+            repeated.add(name.lower())
+        lower.setdefault(name.lower(), value)
+    target = path + (b"?" + query if query else b"")
+    return Head(method, target, path, query, headers, lower, frozenset(repeated), None, peer, secure, 0.0)
+
+
+def source(name="s", path=b"/in", preset="stripe", **more):
+    known = PRESETS[preset]
+    options = {
+        "name": name,
+        "path": path,
+        "verifier": compile_scheme(known.scheme),
+        "secrets": (SECRET,),
+        "destinations": ("app",),
+        "dedup": DedupOptions(key=known.dedup_key, key_signed=known.key_signed),
+    }
+    return SourceOptions(**{**options, **more})
+
+
+def signed(preset="stripe", body=b"{}", secret=SECRET, now=NOW, unique_id="7", path=b"/in", **more):
+    known = PRESETS[preset]
+    verifier = compile_scheme(known.scheme)
+    return head(path, sign_request(verifier, secret, body, now, preset=known, unique_id=unique_id), **more)
+
+
+OPEN = {"verifier": compile_scheme(NoneOptions(allow_unverified=True)), "secrets": (), "dedup": DedupOptions()}
+BODY = b'{"id":"evt_1"}'
+
+
+# --- the way in
+
+
+def test_a_signed_request_is_journaled_and_acknowledged():
+    """With its exact bytes, its key and where it goes; the answer carries the event's id."""
+    world = World(source())
+    h = signed(body=BODY, query=b"a=1")
+    answer = world.send(h, BODY)
+    assert (answer.status, answer.body) == (200, b'{"status":"accepted","id":"wse_00000000000000000000000001"}')
+    assert (b"Webhook-Sidecar-Event-Id", b"wse_00000000000000000000000001") in answer.headers
+    ((event, claim, ack),) = world.journal.appended
+    assert (event.source, event.destinations, event.method, event.path, event.query) == (
+        "s",
+        ("app",),
+        b"POST",
+        b"/in",
+        b"a=1",
+    )
+    assert (event.body, event.headers, event.received_at_ms) == (BODY, h.headers, NOW)
+    assert (event.verified, event.key) == (True, "evt_1")
+    assert (len(claim.digest), ack) == (16, ACK_DEFAULT)
+    assert world.counts() == {("s", "accepted"): 1}
+    assert world.counts("key_matched") == {("s", "2026"): 1}
+    assert world.counts("last_accepted") == {("s",): NOW / 1000}
+
+
+def test_nothing_is_answered_before_the_commit():
+    """The answer waits for the journal, and its duration is counted when it goes out."""
+    world = World(source())
+    world.journal.waiting, answers = [], []
+    h = signed(body=BODY)
+    admitted = world.receiver.head(h)
+    world.receiver.complete(h, admitted.context, BODY, answers.append)
+    series = world.metrics.request_duration.series("s")
+    assert (answers, sum(series.counts), world.counts()) == ([], 0, {})
+    world.clock.mono += 0.25
+    world.journal.waiting.pop()()
+    assert [a.status for a in answers] == [200]
+    assert (sum(series.counts), series.sum) == (1, 0.25)
+
+
+def test_the_head_decides_the_body_limit():
+    """The source's own."""
+    admitted = World(source(max_body=77)).receiver.head(signed())
+    assert isinstance(admitted, Admit)
+    assert admitted.max_body == 77
+
+
+@pytest.mark.parametrize("path", [b"/", b"/in/", b"/IN", b"/in/../in", b"/%69n", b"//in", b"/in;x", b"*"])
+def test_paths_are_matched_exactly(path):
+    """No decoding, no normalising; an unknown one counts under ``unknown`` and makes no series."""
+    world = World(source())
+    before = set(world.metrics.received.values)
+    assert world.send(head(path)) == error_answer(Refusal.NOT_FOUND)
+    assert world.counts() == {("unknown", "not_found"): 1}
+    assert set(world.metrics.received.values) == before
+    assert world.journal.appended == []
+
+
+def test_other_methods_are_named_in_allow():
+    """405 with what would be right."""
+    world = World(source(methods=frozenset({b"POST", b"PUT"})))
+    for method in (b"GET", b"TRACE", b"HEAD"):
+        answer = world.send(head(method=method))
+        assert (answer.status, answer.headers) == (405, ((b"Allow", b"POST, PUT"),))
+    assert world.counts() == {("s", "method_not_allowed"): 3}
+
+
+@pytest.mark.parametrize("name", [b"Stripe-Signature", b"stripe-signature", b"Content-Type"])
+def test_a_repeated_header_that_counts_is_refused(name):
+    """Before verification, so the 400 says nothing about a secret."""
+    h = signed()
+    h = head(headers=[*h.headers[1:], (name, b"x")])
+    assert World(source()).send(h) == error_answer(Refusal.DUPLICATE_HEADER)
+
+
+def test_a_repeated_key_header_is_refused_and_others_are_not():
+    """Which id would the app see?"""
+    world = World(source(preset="github"))
+    h = signed("github")
+    assert world.send(head(headers=[*h.headers[1:], (b"x-github-delivery", b"8")])).status == 400
+    assert world.send(head(headers=[*h.headers[1:], (b"X-Other", b"1"), (b"X-Other", b"2")])).status == 200
+
+
+def test_an_underscore_twin_is_never_read():
+    """``X_Hub_Signature_256`` is another header."""
+    h = signed("github")
+    twin = [(n.replace(b"-", b"_"), v) for n, v in h.headers[1:]]
+    assert World(source(preset="github")).send(head(headers=twin)) == UNAUTHORIZED
+
+
+# --- refusals
+
+
+def refusals():
+    good = signed(body=BODY)
+    value = good.lower[b"stripe-signature"]
+    return {
+        "missing": ([], RejectReason.MISSING_HEADER),
+        "malformed": ([(b"Stripe-Signature", b"zz")], RejectReason.MALFORMED_SIGNATURE),
+        "not ASCII": ([(b"Stripe-Signature", value + ",é=1".encode())], None),
+        "not UTF-8": ([(b"Stripe-Signature", value + b",\xff=1")], RejectReason.MALFORMED_SIGNATURE),
+        "not UTF-8 elsewhere": ([(b"Stripe-Signature", value), (b"X-Other", b"\xff")], None),
+        "bad type": (
+            [(b"Stripe-Signature", value), (b"Content-Type", b"\xff")],
+            RejectReason.MALFORMED_SIGNATURE,
+        ),
+        "stale": ([(b"Stripe-Signature", value.replace(b"1700000000", b"1600000000"))], RejectReason.STALE_TIMESTAMP),
+        "wrong": ([(b"Stripe-Signature", value.replace(b"v1=", b"v1=0")[:-1])], RejectReason.WRONG_SECRET),
+        "weaker": ([(b"Stripe-Signature", value.replace(b"v1=", b"v0="))], RejectReason.UNSUPPORTED_VERSION),
+        "many": ([(b"Stripe-Signature", value + b",v0=x" * 8)], RejectReason.TOO_MANY_SIGNATURES),
+    }
+
+
+@pytest.mark.parametrize("name", refusals())
+def test_outside_every_refusal_looks_the_same(name, lines):
+    """Metric and log have the reason, the answer and the log have no value of the request."""
+    headers, reason = refusals()[name]
+    world = World(source())
+    answer = world.send(head(headers=headers), BODY)
+    if reason is None:
+        assert answer.status == 200
+        return
+    assert answer == UNAUTHORIZED
+    assert (answer.status, answer.body, answer.close) == (401, b'{"error":{"code":"unauthorized"}}', True)
+    assert world.counts() == {("s", "unauthorized"): 1}
+    assert world.counts("verification_failures") == {("s", reason): 1}
+    assert world.journal.appended == []
+    assert world.receiver.refused_since(NOW) == {str(reason): 1}
+    ((_, level, _, fields),) = lines
+    assert (level, fields["source"], fields["outcome"], fields["reason"]) == ("warning", "s", "unauthorized", reason)
+    for _, value in headers:
+        assert value.decode("latin-1") not in repr(lines)
+
+
+def test_what_the_head_decides_is_refused_before_the_body():
+    """Nobody has to send 25 MB to hear no."""
+    world = World(source())
+    assert world.receiver.head(head()) == UNAUTHORIZED
+    assert world.receiver.head(signed(now=NOW - 301_000)) == UNAUTHORIZED
+    token = World(source(verifier=compile_scheme(TokenOptions(header="X-Token")), dedup=DedupOptions()))
+    assert token.receiver.head(head(headers=[(b"X-Token", b"wrong")])) == UNAUTHORIZED
+
+
+def test_retired_secrets_are_refused_and_told_apart():
+    """Inside only."""
+    world = World(source(secrets=(Secret("old", b"old", not_after_ms=NOW), SECRET)))
+    assert world.send(signed(secret=Secret("old", b"old"))) == UNAUTHORIZED
+    assert world.counts("verification_failures") == {("s", "retired_secret"): 1}
+    assert world.counts("key_matched") == {}
+
+
+def test_a_pinned_content_type():
+    """Parameters and case do not matter; another one or none is 415, but only to who may know."""
+    world = World(source(content_type=b"application/json"))
+    assert world.send(signed()).status == 200
+    h = signed()
+    bare = [x for x in h.headers[1:] if x[0] != b"Content-Type"]
+    for headers in (bare, [*bare, (b"Content-Type", b"text/plain")]):
+        assert world.send(head(headers=headers)) == error_answer(Refusal.UNSUPPORTED_MEDIA_TYPE)
+    assert world.send(head(headers=[(b"Content-Type", b"text/plain")])) == UNAUTHORIZED
+
+
+def test_an_empty_body_can_be_refused():
+    """Where the source says so; else it is an event like any other."""
+    assert World(source()).send(signed(body=b""), b"").status == 200
+    assert World(source(allow_empty=False)).send(signed(body=b""), b"") == error_answer(Refusal.EMPTY_BODY)
+    assert World(source(allow_empty=False)).send(signed()).status == 200
+
+
+def test_while_draining_nothing_new_is_taken():
+    """503 with the code; what was admitted before is finished; after ``resume`` all is as before."""
+    world, answers = World(source()), []
+    h = signed(body=BODY)
+    admitted = world.receiver.head(h)
+    world.receiver.stop_accepting()
+    assert not world.receiver.accepting
+    assert world.send(signed()) == error_answer(Refusal.SHUTTING_DOWN)
+    world.receiver.stop_accepting(Refusal.STORAGE_ERROR)
+    answer = world.send(signed())
+    assert (answer.status, answer.body) == (503, b'{"error":{"code":"storage_error"}}')
+    assert world.send(head()) == UNAUTHORIZED
+    world.receiver.complete(h, admitted.context, BODY, answers.append)
+    assert answers[0].status == 200
+    world.receiver.resume()
+    assert world.receiver.accepting
+    assert world.send(signed()).status == 200
+    assert world.counts() == {
+        ("s", "shutting_down"): 1,
+        ("s", "storage_error"): 1,
+        ("s", "unauthorized"): 1,
+        ("s", "accepted"): 2,
+    }
+
+
+# --- deduplication
+
+
+def test_a_duplicate_gets_the_first_answer_again():
+    """With the stored ack and id, marked; a conflict is counted."""
+    world = World(source())
+    world.journal.result = Duplicate("wse_FIRST", AckTemplate(201, "text/plain", b"ok {id}", True), True, 0)
+    answer = world.send(signed(body=BODY), BODY)
+    assert (answer.status, answer.content_type, answer.body) == (201, b"text/plain", b"ok wse_FIRST")
+    assert answer.headers == ((b"Webhook-Sidecar-Event-Id", b"wse_FIRST"), (b"Idempotent-Replayed", b"true"))
+    assert world.counts() == {("s", "duplicate"): 1}
+    assert world.counts("dedup_conflicts") == {("s",): 1}
+    world.journal.result = Duplicate("wse_FIRST", ACK_DEFAULT, False, 0)
+    world.send(signed(body=BODY), BODY)
+    assert world.counts("dedup_conflicts") == {("s",): 1}
+
+
+@pytest.mark.parametrize("code", [Refusal.STORAGE_FULL, Refusal.STORAGE_ERROR, Refusal.OVERLOADED])
+def test_a_failed_commit_is_never_an_ack(code):
+    """503 with Retry-After, counted by its code."""
+    world = World(source())
+    world.journal.result = code
+    answer = world.send(signed(body=BODY), BODY)
+    assert answer == error_answer(code)
+    assert b"Retry-After" in dict(answer.headers)
+    assert world.counts() == {("s", code): 1}
+    assert world.counts("last_accepted") == {}
+
+
+def test_a_missing_key_is_accepted_and_counted():
+    """Once, when it is on disk; where no key is wanted nothing is missing."""
+    world = World(source(), source("open", b"/open", **OPEN))
+    assert world.send(signed(body=b'{"id":NaN}'), b'{"id":NaN}').status == 200
+    ((event, claim, _),) = world.journal.appended
+    assert (event.key, claim) == ("", None)
+    assert world.counts("dedup_key_missing") == {("s",): 1}
+    world.send(head(b"/open"))
+    assert world.counts("dedup_key_missing") == {("s",): 1}
+
+
+def test_only_a_providers_id_is_shown_as_key():
+    """A body is none."""
+    world = World(source(dedup=DedupOptions(key="body")))
+    world.send(signed(body=BODY), BODY)
+    ((event, claim, _),) = world.journal.appended
+    assert event.key == ""
+    assert claim is not None
+
+
+def test_unproven_requests_never_touch_dedup():
+    """The key of a forged request cannot push a true one aside."""
+    world = World(source())
+    forged = signed(body=BODY, secret=Secret("x", b"forged"))
+    assert world.send(forged, BODY) == UNAUTHORIZED
+    assert world.journal.appended == []
+
+
+def test_an_unverified_source_says_so():
+    """So that nothing of it is ever signed afresh."""
+    world = World(source(**OPEN))
+    assert world.send(head()).status == 200
+    assert world.journal.appended[0][0].verified is False
+    assert world.counts("key_matched") == {}
+
+
+# --- handshakes
+
+CHALLENGE = b'{"token":"t","challenge":"c4llenge","type":"url_verification"}'
+
+
+def test_a_signed_handshake_is_answered_and_not_journaled():
+    """Only after its signature was judged."""
+    world = World(source(preset="slack", handshake=HANDSHAKES["slack"]))
+    answer = world.send(signed("slack", CHALLENGE), CHALLENGE)
+    assert (answer.status, answer.content_type, answer.body) == (200, b"text/plain", b"c4llenge")
+    assert world.counts() == {("s", "handshake"): 1}
+    assert world.send(signed("slack", CHALLENGE, Secret("x", b"forged")), CHALLENGE) == UNAUTHORIZED
+    assert world.journal.appended == []
+    assert world.send(signed("slack", BODY), BODY).status == 200
+    assert len(world.journal.appended) == 1
+
+
+def test_an_unsigned_handshake_has_a_method_of_its_own():
+    """It is answered without a signature; by any other request that method is not allowed."""
+
+    def respond(request, secrets):
+        wanted = b"token=" + secrets[0].value
+        return HandshakeAnswer(b"yes") if request.query == wanted else None
+
+    world = World(source(handshake=Handshake(name="x", respond=respond, methods=("GET",), signed=False)))
+    assert world.send(head(method=b"GET", query=b"token=whsec_test"), b"").body == b"yes"
+    assert world.send(head(method=b"GET", query=b"token=wrong"), b"").status == 405
+    assert world.send(head(method=b"POST"), b"") == UNAUTHORIZED
+    assert world.send(head(method=b"PUT"), b"").headers == ((b"Allow", b"GET, POST"),)
+
+
+def test_a_signed_handshake_by_another_method_is_verified():
+    """HEAD requests may be signed too; one that is no handshake is an event like any other."""
+    handshake = Handshake(name="x", respond=lambda _r, _s: HandshakeAnswer(b""), methods=("HEAD",))
+    world = World(source(handshake=handshake))
+    assert world.send(head(method=b"HEAD"), b"") == UNAUTHORIZED
+    assert world.send(signed(body=b"", method=b"HEAD"), b"").status == 200
+
+
+# --- who asked
+
+
+def test_x_forwarded_is_believed_from_trusted_proxies_only():
+    """And the public URL speaks for scheme and host."""
+    said = [(b"X-Forwarded-For", b"203.0.113.7"), (b"X-Forwarded-Proto", b"https"), (b"X-Forwarded-Host", b"h.example")]
+    world = World(source(**OPEN), source("pub", b"/pub", public_url=b"https://public.example", **OPEN))
+    world.send(head(headers=said))
+    world.send(head(headers=said, peer="127.0.0.1"))
+    world.send(head(headers=[*said, (b"x-forwarded-for", b"127.0.0.9")], peer="127.0.0.1"))
+    world.send(head(b"/pub", headers=said))
+    seen = [(e.forwarded_for, e.forwarded_proto, e.forwarded_host) for e, _, _ in world.journal.appended]
+    assert seen == [
+        (b"198.51.100.1", b"http", b"sidecar:8787"),
+        (b"203.0.113.7, 127.0.0.1", b"https", b"h.example"),
+        (b"203.0.113.7, 127.0.0.9, 127.0.0.1", b"https", b"h.example"),
+        (b"198.51.100.1", b"https", b"public.example"),
+    ]
+
+
+def test_a_signed_url_is_the_public_one():
+    """What the sender sees, not what reaches us; from a stranger X-Forwarded-Host changes nothing."""
+    verifier = compile_scheme(HmacOptions(header="X-Sig", signed="{url}{body}"))
+    by_url = {"verifier": verifier, "dedup": DedupOptions()}
+    world = World(source(public_url=b"https://public.example/", **by_url), source("t", b"/t", **by_url))
+
+    def by(path, url, *more, **where):
+        made = sign_request(verifier, SECRET, BODY, NOW, url=url)
+        return world.send(head(path, [*made, *more], query=b"x=1", **where), BODY).status
+
+    assert by(b"/in", b"https://public.example/in?x=1") == 200
+    assert by(b"/in", b"http://sidecar:8787/in?x=1") == 401
+    assert by(b"/t", b"http://sidecar:8787/t?x=1") == 200
+    said = ((b"X-Forwarded-Host", b"h.example"), (b"X-Forwarded-Proto", b"https"))
+    assert by(b"/t", b"https://h.example/t?x=1", *said) == 401
+    assert by(b"/t", b"https://h.example/t?x=1", *said, peer="127.0.0.1") == 200
+
+
+# --- counting
+
+
+def test_every_series_is_there_at_zero():
+    """The first failure is visible as an increase, and nothing a sender sends makes a new one."""
+    world = World(source(), source("other", b"/other"))
+    m = world.metrics
+    outcomes = {"accepted", "duplicate", "handshake", "aborted", *map(str, Refusal)}
+    assert {k for k in m.received.values if k[0] == "s"} == {("s", o) for o in outcomes}
+    assert {k[0] for k in m.received.values} == {"s", "other", "unknown"}
+    assert {k for k in m.verification_failures.values if k[0] == "s"} == {("s", r) for r in RejectReason}
+    assert set(m.key_matched.values) == {("s", "2026"), ("other", "2026")}
+    for family in (m.dedup_conflicts, m.dedup_key_missing, m.last_accepted, m.request_duration):
+        assert set(family.values) == {("s",), ("other",)}
+
+
+def test_what_the_listener_refused_is_counted_where_it_belongs():
+    """By the request's source, by its path, or under ``unknown``."""
+    world = World(source())
+    admitted = world.receiver.head(signed())
+    world.receiver.refused(admitted.context, None, Refusal.BODY_TOO_LARGE)
+    world.receiver.refused(None, head(), Refusal.BAD_HOST)
+    world.receiver.refused(None, head(b"/x"), Refusal.BAD_HOST)
+    world.receiver.refused(None, None, Refusal.BAD_FRAMING)
+    world.receiver.aborted(admitted.context)
+    world.receiver.aborted(None)
+    assert world.counts() == {
+        ("s", "body_too_large"): 1,
+        ("s", "bad_host"): 1,
+        ("unknown", "bad_host"): 1,
+        ("unknown", "bad_framing"): 1,
+        ("s", "aborted"): 1,
+        ("unknown", "aborted"): 1,
+    }
+    assert world.receiver.refused_since(0, "s") == {"body_too_large": 1, "bad_host": 1}
+
+
+def test_unknown_paths_are_logged_more_quietly(lines):
+    """Strangers knock all day."""
+    World(source()).send(head(b"/nothing"))
+    assert [(key, level) for key, level, _, _ in lines] == [("unknown not_found", "info")]
+
+
+async def test_watchers_see_every_outcome():
+    """Rows of ids, names and numbers; nothing is built when nobody watches."""
+    world = World(source(preset="slack", handshake=HANDSHAKES["slack"]))
+    watcher = world.feed.watch()
+    body = b'{"event_id":"Ev1"}'
+    world.send(signed("slack", body), body)
+    world.journal.result = Duplicate("wse_1", ACK_DEFAULT, False, 0)
+    world.send(signed("slack", body), body)
+    world.send(signed("slack", CHALLENGE), CHALLENGE)
+    world.send(head())
+    world.send(head(b"/x"))
+    rows = await asyncio.wait_for(watcher.next(), 1)
+    base = {"type": "received", "at_ms": NOW, "source": "s"}
+    accepted = {"event_id": "wse_00000000000000000000000001", "key": "Ev1", "bytes": len(body)}
+    assert rows == [
+        {**base, "outcome": "accepted", **accepted},
+        {**base, "outcome": "duplicate", "event_id": "wse_1", "key": "Ev1", "bytes": len(body)},
+        {**base, "outcome": "handshake"},
+        {**base, "outcome": "unauthorized", "reason": "missing_header"},
+        {**base, "source": "unknown", "outcome": "not_found"},
+    ]
+    json.dumps(rows)
+
+
+# --- bugs
+
+
+def test_a_bug_costs_a_sender_no_answer(lines):
+    """500, so that it tries again; the text of the exception is nowhere."""
+
+    class Broken:
+        def __init__(self, verifier):
+            self.inner = verifier
+
+        def __getattr__(self, name):
+            return getattr(self.inner, name)
+
+        def verify(self, request, secrets, now_ms):
+            raise RuntimeError("whsec_test")
+
+        def precheck(self, request, secrets, now_ms):
+            if request.query:
+                raise RuntimeError("whsec_test")
+
+    world = World(source(verifier=Broken(compile_scheme(PRESETS["stripe"].scheme))))
+    assert world.send(signed()) == error_answer(Refusal.INTERNAL_ERROR)
+    assert world.send(signed(query=b"x")) == error_answer(Refusal.INTERNAL_ERROR)
+    assert world.counts() == {("s", "internal_error"): 2}
+    assert "whsec_test" not in repr(lines)
+    assert lines[0][3] == {"error": "RuntimeError"}
+
+
+def test_a_late_commit_after_a_bug_answers_no_second_time():
+    """The sender has its 500; the event is on disk and its retry a duplicate."""
+    world = World(source())
+    world.journal.waiting = []
+    true_append = world.journal.append
+
+    def append(*args):
+        true_append(*args)
+        raise RuntimeError
+
+    world.journal.append = append
+    answers = []
+    h = signed(body=BODY)
+    world.receiver.complete(h, world.receiver.head(h).context, BODY, answers.append)
+    world.journal.waiting.pop()()
+    assert [a.status for a in answers] == [500]
+
+
+# --- reload
+
+
+def test_a_reload_swaps_at_once_and_lets_requests_finish():
+    """Under way: the old source. From then on: the new ones. Gone: their series too."""
+    world, answers = World(source(), source("old", b"/old")), []
+    h = signed(body=BODY)
+    admitted = world.receiver.head(h)
+    rotated = Secret("2027", b"new")
+    world.receiver.configure([source(secrets=(rotated,), destinations=("other",))])
+    world.receiver.complete(h, admitted.context, BODY, answers.append)
+    assert answers[0].status == 200
+    assert world.journal.appended[0][0].destinations == ("app",)
+    assert world.send(signed(body=BODY), BODY) == UNAUTHORIZED
+    assert world.send(signed(body=BODY, secret=rotated), BODY).status == 200
+    assert world.send(head(b"/old")).status == 404
+    assert {k[0] for k in world.metrics.received.values} == {"s", "unknown"}
+    assert {k[0] for k in world.metrics.request_duration.values} == {"s"}
+
+
+def test_a_reload_can_change_who_is_trusted():
+    """And leaves it as it was when it does not say."""
+    world = World(source(**OPEN), trusted=())
+    said = [(b"X-Forwarded-For", b"203.0.113.7")]
+    for trusted in (None, [ipaddress.ip_network("198.51.100.0/24")], None):
+        world.receiver.configure([source(**OPEN)], trusted)
+        world.send(head(headers=said))
+    chains = [e.forwarded_for for e, _, _ in world.journal.appended]
+    assert chains == [b"198.51.100.1", b"203.0.113.7, 198.51.100.1", b"203.0.113.7, 198.51.100.1"]
+
+
+def test_a_bad_reload_changes_nothing():
+    """All or nothing."""
+    world = World(source())
+    before = dict(world.metrics.received.values)
+    with pytest.raises(ValueError):
+        world.receiver.configure([source("new", b"/new"), source("bad", b"/bad", dedup=DedupOptions(key="?"))])
+    assert world.send(signed()).status == 200
+    assert set(world.metrics.received.values) == set(before)
+
+
+# --- late deliveries
+
+
+def kept(preset="stripe", **more):
+    """An event as the journal has it."""
+    h = signed(preset, BODY)
+    fields = {
+        "source": "s",
+        "destinations": ("app",),
+        "received_at_ms": NOW,
+        "method": b"POST",
+        "path": b"/in",
+        "query": b"",
+        "headers": h.headers,
+        "body": BODY,
+        "verified": True,
+        "forwarded_proto": b"https",
+        "forwarded_host": b"h.example",
+    }
+    return Event(**{**fields, **more})
+
+
+def resigned(world, event, now):
+    made = world.receiver.resign(event, now)
+    if made is None:
+        return None
+    replaced = {name.lower() for name, _ in made}
+    return head(headers=[*made, *(x for x in event.headers[1:] if x[0].lower() not in replaced)])
+
+
+@pytest.mark.parametrize("preset", ["stripe", "slack", "standard-webhooks"])
+def test_a_late_delivery_is_signed_so_that_it_is_accepted_again(preset):
+    """A day later, by the same check, with the same body and id."""
+    secret = Secret("1", b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+    world = World(source(preset=preset, secrets=(secret,)))
+    h = head(headers=sign_request(compile_scheme(PRESETS[preset].scheme), secret, BODY, NOW, preset=PRESETS[preset]))
+    event = kept(headers=h.headers)
+    original = list(event.headers)
+    world.clock.now = NOW + 86_400_000
+    assert world.send(h, BODY) == UNAUTHORIZED
+    assert world.send(resigned(world, event, world.clock.now), BODY).status == 200
+    assert event.headers == original
+
+
+def test_within_half_the_tolerance_the_original_stands():
+    """150 s of 300; also when the clock went back."""
+    world = World(source())
+    for now, made in ((NOW, False), (NOW + 150_000, False), (NOW + 150_001, True), (NOW - 10**9, False)):
+        assert (world.receiver.resign(kept(), now) is not None) is made
+
+
+def test_what_must_not_or_cannot_be_signed_afresh():
+    """Unverified, unknown source, no timestamp, no active secret, no id to sign."""
+    late = NOW + 10**7
+    world = World(
+        source(),
+        source("github", b"/g", preset="github"),
+        source("open", b"/o", **OPEN),
+        source("std", b"/std", preset="standard-webhooks", secrets=(Secret("1", b"whsec_a2V5"),)),
+        source("none", b"/n", secrets=(Secret("old", b"x", not_after_ms=1),)),
+    )
+    assert world.receiver.resign(kept(), late) is not None
+    assert world.receiver.resign(kept(verified=False), late) is None
+    for name in ("gone", "github", "open", "none", "std"):
+        assert world.receiver.resign(kept(source=name), late) is None
+
+
+def test_the_newest_active_secret_signs():
+    """By not_before, else the first listed; a future one does not yet."""
+    old, new = Secret("old", b"old"), Secret("new", b"new", not_before_ms=NOW)
+    future = Secret("future", b"future", not_before_ms=NOW + 10**9)
+    world = World(source(secrets=(old, new, future)))
+    world.clock.now = NOW + 10**6
+    assert world.send(resigned(world, kept(), world.clock.now), BODY).status == 200
+    assert world.counts("key_matched") == {("s", "new"): 1}
+    world = World(source(secrets=(old, SECRET)))
+    world.clock.now = NOW + 10**6
+    assert world.send(resigned(world, kept(), world.clock.now), BODY).status == 200
+    assert world.counts("key_matched") == {("s", "old"): 1}
+
+
+def test_a_late_delivery_signs_the_url_that_the_sender_used():
+    """The public one, else what was known at receipt; the first of repeated headers counts."""
+    scheme = HmacOptions(
+        header="X-Sig", signed="{url}{header:X-Id}{timestamp}{body}", timestamp=TimestampOptions(header="X-Time")
+    )
+    verifier = compile_scheme(scheme)
+    for public, base in ((None, b"https://h.example"), (b"https://public.example", b"https://public.example")):
+        world = World(source(verifier=verifier, public_url=public))
+        event = kept(headers=[(b"X-Id", b"1"), (b"x-id", b"2")], query=b"q")
+        made = world.receiver.resign(event, NOW + 10**6)
+        expected = sign_request(verifier, SECRET, BODY, NOW + 10**6, extra=[("X-Id", "1")], url=base + b"/in?q")
+        assert dict(made) == {k: v for k, v in expected if k in (b"X-Sig", b"X-Time")}
+
+
+def test_options_have_contract_defaults():
+    """POST, 1 MiB, no dedup, the JSON ack."""
+    made = SourceOptions(name="a", path=b"/a", verifier=OPEN["verifier"], destinations=())
+    assert (made.methods, made.max_body, made.dedup.key, made.ack) == ({b"POST"}, 1 << 20, "none", ACK_DEFAULT)
+    with pytest.raises(AttributeError):
+        made.name = "b"
+    assert msgspec.structs.replace(made, name="b").name == "b"

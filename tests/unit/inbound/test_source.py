@@ -1,0 +1,51 @@
+"""A source prepares what a request needs, and its mistakes show when it is made."""
+
+import pytest
+
+from sidecar.inbound.dedup import DedupOptions
+from sidecar.inbound.forwarded import Forwarded
+from sidecar.inbound.source import Source, SourceOptions
+from sidecar.inbound.verify import Handshake, HmacOptions, compile_scheme
+
+PLAIN = compile_scheme(HmacOptions(header="X-Sig"))
+URL = compile_scheme(HmacOptions(header="X-Sig", signed="{url}{body}"))
+FORWARDED = Forwarded(b"", b"https", b"h.example")
+
+
+def source(**more):
+    return Source(SourceOptions(**{"name": "s", "path": b"/in", "verifier": PLAIN, "destinations": ("app",), **more}))
+
+
+def test_all_headers_that_count_are_known():
+    """Those of the scheme, of the key, and the content type."""
+    assert source(dedup=DedupOptions(key="header:X-Id")).reads == {b"x-sig", b"x-id", b"content-type"}
+
+
+def test_a_handshakes_methods_are_allowed_besides():
+    """Its own ones are told apart from the source's."""
+    handshake = Handshake(name="h", respond=lambda _request, _secrets: None, methods=("GET", "POST"))
+    made = source(handshake=handshake)
+    assert made.handshake_methods == {b"GET"}
+    assert made.allow == b"GET, POST"
+    assert source().allow == b"POST"
+
+
+def test_the_url_is_made_only_where_it_is_signed():
+    """From the public URL, else from what the proxy or the connection said; the raw target is appended."""
+    assert source().url(FORWARDED, b"/in", b"") is None
+    assert source(verifier=URL).url(FORWARDED, b"/in", b"") == b"https://h.example/in"
+    made = source(verifier=URL, public_url=b"https://public.example/base/")
+    assert made.url(FORWARDED, b"/in", b"a=%20") == b"https://public.example/base/in?a=%20"
+
+
+@pytest.mark.parametrize("more", [{"dedup": DedupOptions(key="x")}, {"public_url": b"public"}])
+def test_mistakes_are_value_errors(more):
+    """Before anything is swapped."""
+    with pytest.raises(ValueError):
+        source(**more)
+
+
+def test_a_pinned_type_is_compared_in_lower_case():
+    """Types are case-insensitive."""
+    assert source(content_type=b"Application/JSON").content_type == b"application/json"
+    assert source().content_type is None
