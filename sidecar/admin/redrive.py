@@ -176,12 +176,11 @@ class _Slice:
         try:
             if as_new:
                 event = msgspec.structs.replace(event, id="", verified=False, replay_of=ref.event_id)
-                new_id = await journal.restore(event, destination, ())
+                new_id = await journal.restore(event, destination, (), verified=False)
                 # It takes the place of the dead delivery, where this journal still remembers one.
                 await journal.remove_dead([ref])
             else:
-                round_ = letter.delivery.round + 1
-                new_id = await journal.restore(event, destination, letter.delivery.log, round_=round_)
+                new_id = await journal.restore(event, destination, letter.delivery.log, verified=event.verified)
         except JournalError as e:
             for row in self._tally.refuse(ref.event_id, ref.destination, e.message):
                 yield row

@@ -29,6 +29,7 @@ __all__ = [
     "listed_row",
     "mask_headers",
     "mask_query",
+    "mask_url",
 ]
 
 MASK = "****"
@@ -66,6 +67,18 @@ def mask_query(query: bytes) -> str:
         lower = name.lower()
         parts.append(name + b"=" + MASK.encode() if equals and any(w in lower for w in _SECRET_PARAMS) else part)
     return _text(b"&".join(parts))
+
+
+def mask_url(url: str) -> str:
+    """Make a destination's URL showable: userinfo and query values are masked, all of them."""
+    base, question, query = url.partition("?")
+    scheme, slashes, rest = base.partition("://")
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        authority = f"{MASK}@{authority.rpartition('@')[2]}"
+    names = [part.partition("=")[0] for part in query.split("&")]
+    shown = "&".join(f"{n}={MASK}" for n in names) if question else ""
+    return safe_text(f"{scheme}{slashes}{authority}{slash}{path}{question}{shown}", 1024)
 
 
 def _text(raw: bytes) -> str:
