@@ -17,6 +17,8 @@ import pytest
 from sidecar.clock import Clock
 from sidecar.model import Delivery, Event, OutcomeKind, format_event_id
 from sidecar.outbound.deliver import HttpDestination, HttpOptions, Result
+from sidecar.outbound.deliver.dial import Dialer, DialFailed, tls_context
+from sidecar.outbound.deliver.url import parse_url
 from sidecar.outbound.retry import RetryPolicy, judge
 from tests.support.backends import (
     OK,
@@ -183,6 +185,9 @@ ANSWERS = {
     "junk behind a closing answer": (status(200, b"Connection: close\r\n") + b"junk", DELIVERED, DROPPED),
     "10,000 headers": (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 10_000 + b"\r\n", DELIVERED, DROPPED),
     "10,000 headers, 500": (b"HTTP/1.1 500 No\r\n" + b"a: b\r\n" * 10_000 + b"\r\n", RETRYABLE, DROPPED),
+    "headers without end": (b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * 30_000, DELIVERED, DROPPED),
+    "headers without end, 500": (b"HTTP/1.1 500 No\r\n" + b"a: b\r\n" * 30_000, RETRYABLE, DROPPED),
+    "trailers without end": (CHUNKED[:-2] + b"a: b\r\n" * 30_000, DELIVERED, DROPPED),
     "broken chunk behind a 2xx": (CHUNKED.replace(b"3\r\nabc", b"zz\r\nabc"), DELIVERED, DROPPED),
     "300": (status(300), PERMANENT, REUSED),
     "304 has no body": (b"HTTP/1.1 304 Not Modified\r\nContent-Length: 9\r\n\r\n", PERMANENT, REUSED),
@@ -411,6 +416,7 @@ async def test_an_early_2xx_counts_once_everything_is_sent() -> None:
         writer.write(OK)
         await writer.drain()
         await go_on.wait()
+        writer.write(b"more, which nobody asked for")
         reader = backend.readers[-1]
         left = len(body)
         while left:
@@ -424,6 +430,25 @@ async def test_an_early_2xx_counts_once_everything_is_sent() -> None:
         go_on.set()
         assert kind(await asyncio.wait_for(over, 5)) is DELIVERED
     assert left < 16 << 20
+
+
+async def test_an_early_2xx_and_a_half_closed_connection() -> None:
+    """The backend has said all it will and reads on: what is buffered still goes out, and then it is delivered."""
+    body = b"x" * (24 << 20)
+    got = 0
+
+    async def early(request: Request, writer: asyncio.StreamWriter) -> None:
+        nonlocal got
+        writer.write(OK)
+        writer.write_eof()
+        await asyncio.sleep(0.1)
+        while got < len(body) and (data := await backend.readers[-1].read(1 << 20)):
+            got += len(data)
+
+    async with running(early, read_bodies=False) as backend, to(backend.url) as app:
+        assert kind(await tried(app, delivery(body))) is DELIVERED
+        await asyncio.wait_for(backend.closed.wait(), 5)
+    assert got == len(body)
 
 
 @pytest.mark.parametrize("how", ["reset", "timeout"])
@@ -700,6 +725,53 @@ async def test_the_next_address_is_tried_when_one_does_not_answer() -> None:
         assert kind(await tried(app)) is DELIVERED
 
 
+async def test_an_address_that_swallows_leaves_time_for_the_next() -> None:
+    """The first of two takes half of the time at most."""
+
+    async def both(host: str, port: int) -> list[str]:
+        return ["127.0.0.1", "127.0.0.2"]
+
+    with black_hole() as port:
+        async with (
+            running(host="127.0.0.2", port=port),
+            to(f"http://orders.test:{port}/", resolve=both, timeout_s=1.0) as app,
+        ):
+            result = await tried(app)
+    assert kind(result) is DELIVERED
+    assert 450 <= result.duration_ms < 950
+
+
+@pytest.mark.parametrize("trouble", ["nothing", "not a name"])
+async def test_a_look_up_without_an_address(trouble: str) -> None:
+    """A resolver with nothing to say, or one that cannot even write the question."""
+
+    async def resolve(host: str, port: int) -> list[str]:
+        if trouble == "nothing":
+            return []
+        raise UnicodeError("label too long")
+
+    async with to("http://orders.test/", resolve=resolve) as app:
+        result = await tried(app)
+    assert (result.failure, kind(result)) == ("connect", UNREACHABLE)
+    assert result.error.startswith("cannot resolve orders.test: ")
+
+
+async def test_a_connection_that_is_gone_before_anything_was_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Accepted and closed in the same breath: nothing was written, so no attempt is used."""
+    async with running() as backend, to(backend.url) as app:
+        dial = app._dialer.dial
+
+        async def dial_and_lose(within_s: float) -> Any:
+            conn = await dial(within_s)
+            conn.abort()
+            return conn
+
+        monkeypatch.setattr(app._dialer, "dial", dial_and_lose)
+        result = await tried(app)
+    assert (result.failure, kind(result)) == ("connect", UNREACHABLE)
+    assert backend.requests == []
+
+
 @pytest.mark.parametrize(
     "address", ["169.254.169.254", "::ffff:169.254.169.254", "fe80::1%lo", "fd00:ec2::254", "100.100.100.200"]
 )
@@ -811,6 +883,26 @@ async def test_a_handshake_cut_off(certificates: Certificates) -> None:
     server.close()
     await server.wait_closed()
     assert (result.failure, kind(result)) == ("tls", UNREACHABLE)
+
+
+async def test_a_connection_lost_before_the_handshake(certificates: Certificates) -> None:
+    """Closed before TLS could begin: "tls", and nothing hangs."""
+
+    class Lost(asyncio.Protocol):
+        raw: Any = None
+        transport: Any = None
+
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.raw = transport
+            self.raw.abort()
+
+    async with running() as backend:
+        target = parse_url(f"https://127.0.0.1:{backend.port}/")
+        dialer = Dialer(target, tls_context(certificates.ca), Clock(), Lost)
+        with pytest.raises(DialFailed, match="closed before the TLS handshake") as failed:
+            await dialer.dial(2.0)
+        assert failed.value.failure == "tls"
+        await dialer.close()
 
 
 async def test_large_bodies_over_tls(certificates: Certificates) -> None:

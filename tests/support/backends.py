@@ -120,16 +120,15 @@ async def running(
     read_bodies: bool = True,
     tls: ssl.SSLContext | None = None,
     unix: Path | None = None,
-    rcvbuf: int = 0,
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> AsyncIterator[Backend]:
-    """Run a backend on a free port of 127.0.0.1, or on a Unix socket."""
+    """Run a backend on a port of this machine, or on a Unix socket."""
     backend = Backend(script or answers(OK), read_bodies)
     if unix is not None:
         server = await asyncio.start_unix_server(backend.serve, str(unix), limit=1 << 20)
     else:
-        sock = socket.create_server(("127.0.0.1", 0))
-        if rcvbuf:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, rcvbuf)
+        sock = socket.create_server((host, port))
         backend.port = sock.getsockname()[1]
         server = await asyncio.start_server(backend.serve, sock=sock, ssl=tls, limit=1 << 20)
     try:

@@ -210,8 +210,6 @@ class Dialer(Generic[P]):
             ) from None
         except OSError as e:
             raise DialFailed("tls", f"TLS handshake failed: {_reason(e)}") from None
-        if made.transport is None:
-            raise DialFailed("tls", "connection closed in the TLS handshake")
 
 
 def _shown(address: str, port: int) -> str:

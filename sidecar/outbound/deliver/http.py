@@ -255,8 +255,7 @@ class Connection(asyncio.Protocol):
     def _finish(self) -> None:
         """The answer is complete enough: report it, unless a 2xx came before all of the request was sent."""
         exchange = self.exchange
-        if exchange is None:
-            return
+        assert exchange is not None
         if not (self.sent or self.all_sent()):
             self.keep = False
             if 200 <= self.status < 300:
@@ -267,9 +266,9 @@ class Connection(asyncio.Protocol):
 
     def _fail(self, failure: Failure, error: str) -> None:
         exchange = self.exchange
-        if exchange is not None:
-            self.exchange = None
-            exchange.pool.finish(exchange, Result(None, failure, error), self, keep=False)
+        assert exchange is not None
+        self.exchange = None
+        exchange.pool.finish(exchange, Result(None, failure, error), self, keep=False)
 
     def look_again(self) -> None:
         """An early answer waits for the rest of the request to go out: is it out?"""

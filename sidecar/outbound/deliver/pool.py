@@ -153,8 +153,7 @@ class HttpDestination:
 
     def finish(self, exchange: Exchange, result: Result, conn: Connection | None, *, keep: bool) -> None:
         """End a try: free its slot, start the next in line, then report."""
-        if exchange.settled:
-            return
+        assert not exchange.settled, "a try has one result"
         now_s = self._clock.monotonic_s()
         exchange.settled = True
         exchange.conn = exchange.task = None
