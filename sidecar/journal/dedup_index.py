@@ -57,7 +57,7 @@ class DedupIndex:
             of the table. Empty: digests are taken as they are.
         recent_keys: Keys of a generation in memory (there are up to two); smaller for a small ``max_bytes``.
         segment_keys: Most keys of a segment; smaller for a small ``max_bytes``.
-        bucket_keys: Keys of one bucket of a full segment.
+        bucket_keys: Keys of one bucket of a segment of ``segment_keys``.
         part_bytes: Content of one stored part of a filter; with its frame 16 pages exactly.
 
     Attributes:
@@ -171,7 +171,8 @@ class DedupIndex:
         measure = self._unmeasured * 16 >= self._sizes.recent_keys and not self._draft.dropping
         if measure:
             self._unmeasured = 0
-        sealing = Sealing(txn, self._db, self._sizes, now_ms, max_ops, self._damaged)
+        idle = not self._staged
+        sealing = Sealing(txn, self._db, self._sizes, now_ms, max_ops, idle=idle, damaged=self._damaged)
         before = self._draft
         self._draft = sealing.advance(before, measure=measure)
         if before.dropping != self._draft.dropping:

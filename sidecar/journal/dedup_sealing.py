@@ -51,7 +51,7 @@ class Sizes(NamedTuple):
     Attributes:
         recent_keys: A generation in memory, and the usual run.
         segment_keys: Most keys of a segment.
-        bucket_keys: Keys of a bucket of a full segment; the buckets are a power of two.
+        bucket_keys: Keys of a bucket of the largest segment; smaller ones have as many buckets, a power of two.
         part_bytes: Content of one stored part of a filter.
         max_bytes: What the pages of the table may come to before the oldest keys go early.
         page_bytes: Size of an LMDB page.
@@ -100,17 +100,19 @@ class Sealing:
         sizes: The constants.
         now_ms: Journal clock.
         max_ops: LMDB operations this slice may take, at least 6.
+        idle: The transaction brings no new keys.
         damaged: Called with the number of damaged frames found and left out.
     """
 
     def __init__(
-        self, txn: Any, db: Any, sizes: Sizes, now_ms: int, max_ops: int, damaged: Callable[[int], None]
+        self, txn: Any, db: Any, sizes: Sizes, now_ms: int, max_ops: int, *, idle: bool, damaged: Callable[[int], None]
     ) -> None:
         self._txn = txn
         self._db = db
         self._sizes = sizes
         self._now_ms = now_ms
         self._left = max_ops
+        self._idle = idle
         self._written = 0
         self._damaged = damaged
 
@@ -263,11 +265,11 @@ class Sealing:
             if not aged and not full:
                 return view, segment
             # A filter costs memory by its capacity: double it only when the keys of an eighth of their life need that.
-            wanted = segment.capacity * 2 if full else segment.keys
+            wanted = segment.keys if aged else segment.capacity * 2
         capacity = sizes.recent_keys
         while capacity < min(wanted, sizes.segment_keys) or capacity < older.count:
             capacity *= 2
-        buckets_log2 = min(16, max(0, (capacity // sizes.bucket_keys).bit_length() - 1))
+        buckets_log2 = min(16, max(0, (sizes.segment_keys // sizes.bucket_keys).bit_length() - 1))
         newest = max([0, *(s.id for s in view.segments), *view.dropping])
         segment = Segment(newest + 1, capacity, buckets_log2, 0, older.opened_ms, 0)
         self._put(segment_key(segment.id), pack_segment(segment))
@@ -290,8 +292,8 @@ class Sealing:
         bloom = view.bank.filters[segment.id]
         buckets = 1 << segment.buckets_log2
         total = buckets + -(-len(bloom.bits) // self._sizes.part_bytes)
-        # Evenly over three quarters of the time the younger generation takes to fill.
-        due = max(view.step + 1, total * view.newer.count * 4 // (3 * self._sizes.recent_keys))
+        # Evenly over three quarters of the time the younger generation takes to fill, and on when nothing comes.
+        due = max(view.step + self._idle, total * view.newer.count * 4 // (3 * self._sizes.recent_keys))
         step = view.step
         tally = dict(view.tally)
         while step < min(due, total) and self._left >= 2 and self._written < _SLICE_BYTES:

@@ -3,6 +3,7 @@
 import random
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -49,10 +50,25 @@ def test_all_probes_are_used():
     assert sum(byte.bit_count() for byte in bloom.bits) == PROBES
 
 
-def test_the_size_follows_the_capacity_in_whole_bytes():
-    assert Bloom(1000).size == 1000 * BITS_PER_KEY
-    assert Bloom(1).size == 16
-    assert Bloom(1, bytearray(2)).bits == bytearray(2)
+def test_the_size_follows_the_capacity_in_powers_of_two():
+    sizes = {n: len(Bloom(n).bits) * 8 for n in (1, 8, 9, 1 << 20, (1 << 20) + 1)}
+    assert sizes == {1: 80, 8: 80, 9: 160, 1 << 20: BITS_PER_KEY << 20, (1 << 20) + 1: BITS_PER_KEY << 21}
+    assert len(Bloom(1 << 40).bits) == len(Bloom(1 << 24).bits)
+    assert Bloom(1, bytearray(10)).bits == bytearray(10)
+    with pytest.raises(AssertionError):
+        Bloom(1, bytearray(9))
+
+
+@pytest.mark.parametrize("capacity", [64, 1024, 65_536])
+def test_small_filters_are_as_sharp_as_large_ones(capacity):
+    wrong = 0
+    for seed in range(max(1, 4096 // capacity)):
+        bloom = Bloom(capacity)
+        bloom.add(random_halves(seed, capacity))
+        bank = FilterBank({1: bloom})
+        wrong += sum(bool(bank.which(*key)) for key in random_halves(1000 + seed, 20_000 * capacity // 65_536 + 400))
+    asked = (20_000 * capacity // 65_536 + 400) * max(1, 4096 // capacity)
+    assert wrong / asked < 0.02
 
 
 def test_a_bank_is_replaced_not_changed():
