@@ -264,8 +264,6 @@ def _destination(
 def _read_files(path: Path, named: list[tuple[str, str]], files: Files, problems: Problems) -> None:
     """Read certificates and keys, so that a reload with bad ones changes nothing."""
     for key, name in named:
-        if problems.touches(*path, key):
-            return
         try:
             files.read(name)
         except OSError as error:

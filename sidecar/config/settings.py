@@ -131,7 +131,6 @@ def restart_needed(old: Settings, new: Settings) -> list[str]:
         ("journal.max_size", old.journal.max_size_bytes, new.journal.max_size_bytes),
         ("journal.retention", old.journal.retention_s, new.journal.retention_s),
         ("journal.unsafe_fs", old.journal.unsafe_fs, new.journal.unsafe_fs),
-        ("delivery.max_buffered", old.max_buffered_bytes, new.max_buffered_bytes),
         ("dead_letters.path", old.dead_letters.path, new.dead_letters.path),
         ("dead_letters.max_size", old.dead_letters.max_size_bytes, new.dead_letters.max_size_bytes),
     )
