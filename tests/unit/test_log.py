@@ -169,6 +169,12 @@ def test_a_line_that_is_too_long_keeps_its_first_fields(letter):
     assert text.endswith("…\n")
 
 
+def test_the_limit_of_a_line_is_in_bytes():
+    fields = {f"field_{n}": "漢" * 200 for n in range(3)}
+    assert len(log._Sink()._text_line("info", "three bytes each", fields).encode()) <= MAX_LINE_BYTES
+    assert len(log._Sink()._json_line("info", "x", "three bytes each", fields).encode()) <= MAX_LINE_BYTES
+
+
 # --- levels
 
 
