@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry, GCCollector, ProcessCollector
 from prometheus_client.exposition import choose_encoder
@@ -26,18 +26,19 @@ class Exposition:
         self._clock_s = clock_s
         self._rendered: dict[str, tuple[float, bytes]] = {}  # content type -> (when, text)
 
-    def render(self, accept: str) -> tuple[bytes, str]:
+    async def render(self, accept: str, refresh: Callable[[], Awaitable[None]]) -> tuple[bytes, str]:
         """Give the text and its content type.
 
         Args:
             accept: The scraper's Accept header; OpenMetrics where it asks for it, else the Prometheus text format.
+            refresh: Brings gauges up to date that take a look into the journal; not asked when a text is kept.
         """
         encode, content_type = choose_encoder(accept)
-        now_s = self._clock_s()
         at_s, text = self._rendered.get(content_type, (float("-inf"), b""))
-        if now_s - at_s >= _KEEP_S:
+        if self._clock_s() - at_s >= _KEEP_S:
+            await refresh()
             text = encode(self._registry)
             if len(self._rendered) >= _MAX_FORMS:
                 self._rendered.clear()
-            self._rendered[content_type] = (now_s, text)
+            self._rendered[content_type] = (self._clock_s(), text)
         return text, content_type

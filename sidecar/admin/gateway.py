@@ -139,6 +139,9 @@ class Gateway(Books, Protocol):
     def destinations(self) -> Sequence[DestinationInfo]:
         """The destinations in force."""
 
+    async def refresh(self) -> None:
+        """Bring the gauges up to date that take a look into the journal; asked before a scrape."""
+
     async def drain(self, wait_s: float) -> int:
         """Begin or extend a drain, and deliver until the wait is over or nothing is pending.
 

@@ -65,9 +65,10 @@ class Probes:
         lines.append(f"{name} check {'failed' if failed else 'passed'}\n")
         return text_reply("\n".join(lines), 503 if failed else 200)
 
-    def metrics(self, call: Call) -> Reply:
+    async def metrics(self, call: Call) -> Reply:
         """The metrics, in the form that is asked for."""
-        text, content_type = self._exposition.render(call.headers.get("Accept", ""))
+        accept = call.headers.get("Accept", "")
+        text, content_type = await self._exposition.render(accept, self._refresh)
         return Reply(200, text, content_type)
 
     async def drain(self, call: Call) -> Reply:
@@ -84,3 +85,7 @@ class Probes:
             raise ApiError(503, "unavailable", "still starting")
         left = await self._gateway.drain(wait_s)
         return json_reply({"draining": self._gateway.draining, "left": left})
+
+    async def _refresh(self) -> None:
+        if self._gateway.started:
+            await self._gateway.refresh()

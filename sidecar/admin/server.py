@@ -33,14 +33,19 @@ __all__ = ["AdminServer"]
 _MAX_BODY = 256 << 10
 _MAX_HEADER_BYTES = 16 << 10
 _BODY_S = 10.0
-_SECURITY_HEADERS = {"X-Content-Type-Options": "nosniff", "Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+_SECURITY_HEADERS = {
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "Server": "webhook-sidecar",  # and not which versions of what it is made of
+}
 _PROBES = {"/livez", "/readyz", "/startupz"}
 
 _log = get_logger("admin")
 
 
 class AdminServer:
-    """Both sites. ``start`` once, ``stop`` once or more."""
+    """Both sites. ``start`` once, ``close`` once or more."""
 
     def __init__(self, gateway: Gateway, options: AdminOptions) -> None:
         """Prepare; nothing is bound yet.
@@ -110,7 +115,7 @@ class AdminServer:
                 self.addresses.append(shown(sock))
                 self._sites.append((await loop.create_server(server, sock=sock, backlog=64), server))
 
-    async def stop(self, timeout_s: float = 2.0) -> None:
+    async def close(self, timeout_s: float = 2.0) -> None:
         """Close the sites; answers under way get so long. Safe to call twice."""
         self._api.stop()
         sites, self._sites = self._sites, []
@@ -160,7 +165,7 @@ class AdminServer:
         if path in _PROBES or path == "/metrics":
             _only(method, "GET", "HEAD")
             call = _call(request, path, b"", trusted=trusted)
-            return self._probes.metrics(call) if path == "/metrics" else self._probes.probe(path[1:], call)
+            return await self._probes.metrics(call) if path == "/metrics" else self._probes.probe(path[1:], call)
         if path == "/-/drain":
             _only(method, "GET", "POST")
             return await self._probes.drain(_call(request, path, b"", trusted=trusted))
@@ -180,6 +185,7 @@ class AdminServer:
     def _framing(self, request: web.BaseRequest) -> str:
         """Refuse what aiohttp lets through and we do not; give the raw path."""
         if request.version not in {HttpVersion10, HttpVersion11}:
+            request._version = HttpVersion11  # noqa: SLF001 - the answer's own version is made from it
             raise ApiError(505, "http_version", "HTTP/1.1 is spoken here")
         headers = request.headers
         if sum(len(n) + len(v) + 4 for n, v in request.raw_headers) > _MAX_HEADER_BYTES:
