@@ -118,8 +118,8 @@ def key_is_signed(options: SchemeOptions, key: str) -> bool:
         return False
     signed = parse_signed(options.signed)
     if key.startswith("header:"):
-        wanted = {name.lower().encode() for name in key.removeprefix("header:").split("|")}
-        return any(wanted <= set(names) for names in signed.headers)
+        # The same names in the same order, else the signature may cover one header and the key come from another.
+        return key_headers(DedupOptions(key=key)) in signed.headers
     return "body" in signed.uses
 
 

@@ -236,6 +236,8 @@ def test_the_largest_body_is_the_sources_else_the_presets_else_the_servers() -> 
         (HmacOptions(header="S"), "body", True),
         (HmacOptions(header="S"), "header:X-Id", False),
         (HmacOptions(header="S", signed="{header:x-id}.{body}"), "header:X-Id", True),
+        (HmacOptions(header="S", signed="{header:x-id|y-id}.{body}"), "header:X-Id|Y-Id", True),
+        (HmacOptions(header="S", signed="{header:x-id|y-id}.{body}"), "header:Y-Id", False),
         (HmacOptions(header="S", signed="{header:x-id}"), "json:/id", False),
         (TokenOptions(header="S"), "json:/id", False),
     ],
