@@ -127,13 +127,13 @@ def claim(source: str, options: DedupOptions, key: bytes | None, body: bytes) ->
             return None
         kind = "body"
     body_digest = blake2b(body, digest_size=16).digest()
+    # One letter per kind of identity and everything of fixed length first, so that no two can be read as each other.
     if kind == "body":
         identity = b"b" + body_digest
+    elif options.key_signed:
+        identity = b"s" + (key or b"")
     else:
-        # Lengths first, so that no key can run over into what follows it.
-        identity = b"k%d:%b" % (len(key or b""), key or b"")
-        if not options.key_signed:
-            identity += body_digest
+        identity = b"k" + body_digest + (key or b"")
     name = source.encode()
     digest = blake2b(b"%d:%b%b" % (len(name), name, identity), digest_size=16).digest()
     return Claim(digest, body_digest[:4], int(options.ttl_s * 1000), options.redrive_dead)

@@ -172,11 +172,9 @@ class Receiver:
         return Admit(options.max_body, intake)
 
     def _intake(self, source: Source, head: Head) -> _Intake:
-        chain = (
-            [value for name, value in head.headers if name.lower() == b"x-forwarded-for"]
-            if b"x-forwarded-for" in head.repeated
-            else ()
-        )
+        chain: list[bytes] = []
+        if b"x-forwarded-for" in head.repeated:
+            chain = [value for name, value in head.headers if name.lower() == b"x-forwarded-for"]
         forwarded = self._trust.read(head.peer, head.secure, head.lower, chain)
         public = source.public
         if public is not None:
@@ -196,8 +194,8 @@ class Receiver:
     def complete(self, head: Head, context: object, body: bytes, reply: Reply) -> None:
         """Judge the whole request; the answer comes now or after the commit."""
         del head  # the intake has it
-        assert isinstance(context, _Intake)
         intake = context
+        assert isinstance(intake, _Intake)
         intake.started_s = self._clock.monotonic_s()
         intake.reply = reply
         intake.request.body = body

@@ -78,8 +78,7 @@ def read_field(body: bytes, path: tuple[str, ...]) -> str | int | None:
 
 def _document(body: bytes) -> Any:
     try:
-        body.decode()  # every byte of it, also where nobody looks
-        value = _decode(body)
+        value = _decode(body)  # every string of it, also where nobody looks
     except (UnicodeDecodeError, msgspec.DecodeError, RecursionError):
         return None
     return None if _too_deep(body, value) else value
@@ -102,19 +101,21 @@ def _too_deep(body: bytes, value: Any) -> bool:
 
 
 def _surely_once(raw: bytes, name: str) -> bool:
-    """One look at the bytes settles most objects; only an escape could hide a second spelling of a plain name."""
-    return bool(_PLAIN_TOKEN.fullmatch(name)) and b"\\u" not in raw and raw.count(b'"%b"' % name.encode()) == 1
+    """One look at the bytes settles most objects that have this name; only an escape could hide a second spelling."""
+    if not _PLAIN_TOKEN.fullmatch(name) or (b"\\" in raw and b"\\u" in raw):
+        return False
+    spelled = b'"%b"' % name.encode()
+    return raw.find(spelled) == raw.rfind(spelled)  # several times faster than counting
 
 
 def _occurs_twice(raw: bytes, members: dict[str, msgspec.Raw], name: str) -> bool:
     """Whether an object (valid JSON) spells a name twice, of which ``members`` has kept only the last.
 
-    A repeated member brings at least one more comma than the kept members and their separators account for, so
-    counting is enough for nearly every object; the rest is parsed again, pair by pair.
+    A repeated member brings at least one more comma than the kept values and their separators account for, so
+    counting is enough for nearly every object; the rest (also names with a comma) is parsed again, pair by pair.
     """
-    if not any("," in key for key in members):
-        kept = sum(bytes(value).count(b",") for value in members.values())
-        if raw.count(b",") == kept + len(members) - 1:
-            return False
+    kept = b" ".join(members.values())
+    if raw.count(b",") == kept.count(b",") + len(members) - 1:
+        return False
     pairs: list[tuple[str, object]] = json.loads(raw, object_pairs_hook=list)
     return sum(key == name for key, _ in pairs) > 1

@@ -251,8 +251,6 @@ class HmacVerifier:
                     signatures.append(found)
         if not signatures:
             return failure or MALFORMED
-        if self._stamp_entry and not timestamp:
-            return Rejected(RejectReason.MALFORMED_TIMESTAMP, "no timestamp")
         return _Parsed(signatures, timestamp)
 
     def _decode(self, value: bytes) -> tuple[str, bytes] | Rejected:

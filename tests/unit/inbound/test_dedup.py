@@ -172,6 +172,7 @@ def test_sources_never_meet():
     assert not same(claim("a", options, b"k", b""), claim("b", options, b"k", b""))
     assert not same(claim("a", options, b"bk", b""), claim("ab", options, b"k", b""))
     assert not same(claim("a1", options, b"x", b""), claim("a", options, b"1x", b""))
+    assert not same(claim("as", options, b"x", b""), claim("a", options, b"sx", b""))
 
 
 def test_a_missing_key_is_accepted_or_replaced_by_the_body():
