@@ -106,6 +106,7 @@ def test_no_line_and_no_value_shows_a_secret() -> None:
     shown = "\n".join(Report("config.toml", positions).lines(problems.found))
     assert "hush" not in shown
     assert '"/visible"' in shown
+    assert '{ value = "***", idd = "***" }' in shown  # keys stay readable, only values are hidden
 
 
 @pytest.mark.parametrize(
