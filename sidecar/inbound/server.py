@@ -121,6 +121,10 @@ class Listener:
         """From now on every answer ends its connection."""
         self._shared.refusing = True
 
+    def accept_again(self) -> None:
+        """Take ``refuse_new`` back: connections are kept again."""
+        self._shared.refusing = False
+
     async def drain(self, timeout_s: float) -> None:
         """Let the answers owed go out and requests that have begun end; idle connections close at once.
 
