@@ -2,9 +2,9 @@
 
 Stands between ``server`` (which accepts, ticks and drains) and the application; answers go out through
 ``outgoing``. Two readers look at every message: our own gate (``framing``, ``chunked``) decides, llhttp
-tokenises the head and reads the body along; where they disagree, the request is refused. No task and no
-timer per connection or request: each connection has one ``deadline_s`` that the listener's tick compares
-with the clock.
+(``witness``) tokenises the head and reads the body along; where they disagree, the request is refused. No
+task and no timer per connection or request: each connection has one ``deadline_s`` that the listener's tick
+compares with the clock.
 """
 
 from __future__ import annotations
@@ -13,8 +13,6 @@ import asyncio
 import re
 from typing import cast
 
-from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
-
 from sidecar import log
 from sidecar.inbound import framing
 from sidecar.inbound.ack import Answer, error_answer, render
@@ -22,6 +20,7 @@ from sidecar.inbound.application import Admit, Head
 from sidecar.inbound.body import SMALL_BODY, Body
 from sidecar.inbound.outgoing import BODY, DEAF, HEADS, LINGER, OVER, READ_AHEAD, Exchange, Outgoing
 from sidecar.inbound.shared import NEVER, Shared
+from sidecar.inbound.witness import Witness
 from sidecar.model import Refusal
 
 __all__ = ["Connection"]
@@ -31,50 +30,30 @@ _NONE: frozenset[bytes] = frozenset()
 _log = log.get_logger("inbound")
 
 
-class _Tokens:
-    """Where llhttp's callbacks leave what they read."""
-
-    __slots__ = ("complete", "headers")
-
-    def __init__(self) -> None:
-        self.headers: list[tuple[bytes, bytes]] = []
-        self.complete = False
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        self.headers.append((name, value))
-
-    def on_message_complete(self) -> None:
-        self.complete = True
-
-
 class Connection(Outgoing):
     """The protocol object of one accepted connection."""
 
     __slots__ = (
         "_body",
-        "_feed",
         "_host",
         "_peer",
         "_secure",
         "_started_s",
         "_tail",
-        "_tokens",
-        "_upgraded",
         "_used",
+        "_witness",
     )
 
     def __init__(self, shared: Shared, *, secure: bool = False) -> None:
         super().__init__(shared)
         self._secure = secure
         self._peer = ""
-        self._tokens = _Tokens()
-        self._feed = HttpRequestParser(self._tokens).feed_data
+        self._witness = Witness()
         self._tail = b""  # an incomplete head
         self._body: Body | None = None  # an incomplete body
         self._host: bytes | None = None  # the last Host that was found well-formed
         self._started_s = 0.0
         self._used = False  # at least one request was complete
-        self._upgraded = False  # llhttp skips the body of a request with Upgrade; our gate alone reads it
 
     # --- what the transport calls
 
@@ -96,7 +75,8 @@ class Connection(Outgoing):
         if phase == HEADS:
             if not self._tail:
                 if not self._held:
-                    self.take(data, 0)
+                    self._started_s = self.shared.now()
+                    self._take(data, 0)
                 else:
                     self.hold(self._held + data)
             else:
@@ -134,6 +114,7 @@ class Connection(Outgoing):
         self._phase = OVER
         self.owed.clear()
         self.shared.forget(self)
+        self._witness.forget()
 
     def expire(self, now_s: float) -> None:
         """Act on ``deadline_s``, which has passed."""
@@ -204,6 +185,8 @@ class Connection(Outgoing):
             if pos == size or self._phase != HEADS:
                 break
         self._taking = False
+        if not self.owed and self._phase == HEADS and not self._tail and not self._stuck:
+            self.deadline_s = self.shared.idle_until_s
 
     def _partial(self, data: bytes) -> None:
         fault = framing.unread_head(data, first=not self._used)
@@ -228,21 +211,17 @@ class Connection(Outgoing):
             limit = framing.oversize(data[pos:end])
             if limit is not None:
                 return self._refuse(limit)
-        if method not in framing.METHODS:
-            return self._refuse(Refusal.BAD_REQUEST)
         if method == b"CONNECT":  # names no path, so no application can say what is allowed
             self.shared.app.refused(None, None, Refusal.METHOD_NOT_ALLOWED)
             answer = error_answer(Refusal.METHOD_NOT_ALLOWED, allow=b"POST")
             return self.end_with(render(answer, self.shared.date, True))
-        tokens = self._tokens
-        try:
-            self._feed(data[pos:end])
-        except HttpParserUpgrade:
-            self._upgraded = True
-        except HttpParserError:
+        plain = target[0] == 47  # "/"
+        if not plain and framing.has_odd_target(method, target):
+            return self._refuse(Refusal.BAD_REQUEST)
+        witness = self._witness
+        headers = witness.head(data[pos:end])
+        if headers is None:
             return self._refuse(Refusal.BAD_FRAMING)
-        headers = tokens.headers
-        tokens.headers = []
         if m.re is framing.PADDED_HEAD:
             headers = [(name, value.rstrip(b" \t")) for name, value in headers]  # llhttp leaves it there
         lower = {name.lower(): value for name, value in headers}
@@ -254,10 +233,9 @@ class Connection(Outgoing):
         elif len(lower) > framing.HEADERS_LIMIT:
             return self._refuse(Refusal.HEADERS_TOO_LARGE)
         length = framing.body_length(lower, repeated, minor)
-        if length.__class__ is not int:
-            return self._refuse(cast(Refusal, length))
-        length = cast(int, length)
-        if tokens.complete is not (length == 0) and not self._upgraded:
+        if isinstance(length, Refusal):
+            return self._refuse(length)
+        if not witness.expects_body(length):
             return self._refuse(Refusal.BAD_FRAMING)
         host = lower.get(b"host")
         if host != self._host or repeated or host is None:
@@ -265,8 +243,8 @@ class Connection(Outgoing):
                 return self._refuse(Refusal.BAD_HOST)
             self._host = host
         path, _, query = target.partition(b"?")
-        if target[0] != 47:  # "/"
-            split = framing.split_target(method, target, host, self.shared.options.authorities)
+        if not plain:
+            split = framing.split_target(target, host, self.shared.options.authorities)
             if isinstance(split, Refusal):
                 return self._refuse(split)
             path, query = split
@@ -279,10 +257,10 @@ class Connection(Outgoing):
             verdict = self.shared.app.head(head)
         except Exception as e:  # noqa: BLE001 - the top of a request
             verdict = self._bug(e, head)
-        if verdict.__class__ is Admit:
+        if isinstance(verdict, Admit):
             expect = lower.get(b"expect") if minor == b"1" else None  # RFC 9110, 10.1.1: HTTP/1.0 cannot mean it
-            return self._admitted(head, cast(Admit, verdict), data, end, length, keep, expect)
-        return self._early(head, cast(Answer, verdict), end, keep)
+            return self._admitted(head, verdict, data, end, length, keep, expect)
+        return self._early(head, verdict, end, keep)
 
     def _admitted(
         self, head: Head, admit: Admit, data: bytes, end: int, length: int, keep: bool, expect: bytes | None
@@ -296,19 +274,12 @@ class Connection(Outgoing):
         if length < 0 or stop > len(data):
             return self._begin_body(head, admit, data, end, keep, expect is not None)
         shared = self.shared
-        tokens = self._tokens
+        witness = self._witness
         body = data[end:stop]
-        if length:
-            shared.received[()] += length
-            if not self._upgraded:
-                try:
-                    self._feed(body)
-                except HttpParserError:
-                    return self._refuse(Refusal.BAD_FRAMING, admit.context, head)
-        if not (tokens.complete or self._upgraded) or (not keep and stop < len(data)):
-            # Either llhttp sees another end, or bytes follow what was said to be the last request.
+        shared.received[()] += length
+        if (length and not witness.body(body)) or not witness.ends() or (not keep and stop < len(data)):
+            # The last: bytes follow what was said to be the last request.
             return self._refuse(Refusal.BAD_FRAMING, admit.context, head)
-        tokens.complete = self._upgraded = False
         large = length > SMALL_BODY
         if not shared.budget.take(length, large):
             full = shared.budget.claim(length, self._started_s, large)
@@ -322,13 +293,16 @@ class Connection(Outgoing):
         bodiless = head.method == b"HEAD"
         if head.length != 0:
             return self.end_with(render(answer, self.shared.date, True, bodiless))
-        self._ends_here()
-        self._owe(keep, bodiless, 0, False).reply(answer)
+        self._witness.ends()
+        x = Exchange(self, bodiless, not keep, 0, False)
+        self._owe(x)
+        x.reply(answer)
         return end
 
     def _complete(self, head: Head, context: object, body: bytes, keep: bool, large: bool) -> None:
         """Hand a complete request to the application."""
-        x = self._owe(keep, head.method == b"HEAD", len(body), large)
+        x = Exchange(self, head.method == b"HEAD", not keep, len(body), large)
+        self._owe(x)
         try:
             self.shared.app.complete(head, context, body, x.reply)
         except Exception as e:  # noqa: BLE001 - the top of a request
@@ -336,15 +310,13 @@ class Connection(Outgoing):
             if x.out is None:
                 x.reply(answer)
 
-    def _owe(self, keep: bool, bodiless: bool, size: int, large: bool) -> Exchange:
+    def _owe(self, x: Exchange) -> None:
         self._used = True
         self.shared.touch(self)
         self.deadline_s = NEVER
-        if not keep:
+        if x.close:
             self._phase = DEAF
-        x = Exchange(self, bodiless, not keep, size, large)
         self.owed.append(x)
-        return x
 
     def _bug(self, error: Exception, head: Head) -> Answer:
         _log.limited("internal_error", "error", "a request met a bug", error=type(error).__name__)
@@ -397,14 +369,14 @@ class Connection(Outgoing):
             done = stop - pos == due
         size = sum(map(len, parts))
         self.shared.received[()] += size
-        if fault is None and not self._read_along(data[pos:stop]):
+        if fault is None and not self._witness.body(data[pos:stop]):
             fault = Refusal.BAD_FRAMING
         if fault is None and size:
             fault = self.shared.budget.grow(body, size, self.shared.now())
             if fault is None:
                 for part in parts:
                     body.add(part)
-        if fault is None and done and (not self._ends_here() or (not body.keep and stop < len(data))):
+        if fault is None and done and (not self._witness.ends() or (not body.keep and stop < len(data))):
             fault = Refusal.BAD_FRAMING
         if fault is not None:
             return self._refuse(fault, body.context, body.head)
@@ -414,24 +386,6 @@ class Connection(Outgoing):
             self.shared.budget.settle(body)
             self._complete(body.head, body.context, body.whole(), body.keep, body.large)
         return stop
-
-    def _read_along(self, data: bytes) -> bool:
-        """Let llhttp read body bytes too; False when it cannot."""
-        if not self._upgraded:
-            try:
-                self._feed(data)
-            except HttpParserError:
-                return False
-        return True
-
-    def _ends_here(self) -> bool:
-        """Whether llhttp, too, thinks that the message ends here; makes ready for the next one."""
-        tokens = self._tokens
-        agreed = tokens.complete or self._upgraded
-        tokens.complete = self._upgraded = False
-        if tokens.headers:  # trailers
-            tokens.headers = []
-        return agreed
 
     def _drop(self) -> None:
         if self._body is not None:

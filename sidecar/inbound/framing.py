@@ -17,11 +17,11 @@ __all__ = [
     "HEADERS_LIMIT",
     "HEAD_LIMIT",
     "LINE_LIMIT",
-    "METHODS",
     "PADDED_HEAD",
     "body_length",
     "first_values",
     "has_host",
+    "has_odd_target",
     "is_simple_request",
     "keeps_alive",
     "oversize",
@@ -34,14 +34,15 @@ HEAD_LIMIT = 16 * 1024  # bytes of the whole head, its blank line included
 HEADERS_LIMIT = 128
 CHUNKED = -1  # what body_length says for a chunked body
 
-METHODS = frozenset({b"GET", b"HEAD", b"POST", b"PUT", b"PATCH", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT"})
+_METHODS = (b"POST", b"PUT", b"PATCH", b"GET", b"HEAD", b"DELETE", b"OPTIONS", b"TRACE", b"CONNECT")
 
 # Possessive repeats ("++", "*+") never step back, so the time is linear in the head whatever is in it.
 _NAME = rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]++"  # RFC 9110, 5.6.2 (token)
 _VALUE = rb"[ -~\x80-\xff\t]*+"  # RFC 9110, 5.5: visible, obs-text, space, tab
+_METHOD = b"|".join(_METHODS)
 _TARGET = rb"[!-\"$-~]++"  # printable ASCII but "#": a fragment is never sent
 
-HEAD = re.compile(rb"([A-Z]++) (%b) HTTP/1\.([01])\r\n(?:%b:%b(?<![ \t])\r\n)*+\r\n" % (_TARGET, _NAME, _VALUE))
+HEAD = re.compile(rb"(%b) (%b) HTTP/1\.([01])\r\n(?:%b:%b(?<![ \t])\r\n)*+\r\n" % (_METHOD, _TARGET, _NAME, _VALUE))
 """A whole head in the only spelling that is taken: groups method, target, minor version.
 
 Source: RFC 9112, 3 (request line), 5 (fields; no space before the colon, no folding), 2.2 (no bare LF or CR).
@@ -50,9 +51,11 @@ Source: RFC 9112, 3 (request line), 5 (fields; no space before the colon, no fol
 PADDED_HEAD = re.compile(HEAD.pattern.replace(rb"(?<![ \t])", b""))
 """The same, with white space allowed behind the values; rare, and cheaper to look for when ``HEAD`` has failed."""
 
-_REQUEST_LINE = re.compile(rb"(%b) (%b) HTTP/([0-9])\.([0-9])" % (_NAME, _TARGET))
-_SIMPLE_LINE = re.compile(rb"[A-Z]++ %b" % _TARGET)
-_BEGINNING = re.compile(rb"[!#$%&'*+\-.^_`|~0-9A-Za-z]{1,32}+(?: |\Z)")
+_REQUEST_LINE = re.compile(rb"(?:%b) %b HTTP/([0-9])\.([0-9])" % (_METHOD, _TARGET))
+_SIMPLE_LINE = re.compile(rb"(?:%b) %b" % (_METHOD, _TARGET))
+_BEGINNING = re.compile(
+    rb"(?:%b) |(?:%b)\Z" % (_METHOD, b"|".join(m[:i] for m in _METHODS for i in range(1, len(m) + 1)))
+)
 _FIELD = re.compile(rb"(%b):%b" % (_NAME, _VALUE))
 _SPACED_NAME = re.compile(rb"%b[ \t]+:" % _NAME)
 _HOST = re.compile(rb"(?:[A-Za-z0-9\-._~!$&'()*+,;=%]++|\[[0-9A-Fa-f:.]++\])(?::[0-9]{0,5}+)?")  # RFC 9110, 7.2
@@ -96,10 +99,7 @@ def _line_fault(line: bytes) -> Refusal | None:
     m = _REQUEST_LINE.fullmatch(line)
     if m is None:
         return Refusal.HTTP_VERSION if is_simple_request(line) else Refusal.BAD_REQUEST
-    method, _, major, minor = m.groups()
-    if method not in METHODS:
-        return Refusal.BAD_REQUEST  # "PRI * HTTP/2.0" too: an HTTP/2 preface is no request
-    return None if major == b"1" and minor in {b"0", b"1"} else Refusal.HTTP_VERSION
+    return None if m[1] == b"1" and m[2] in {b"0", b"1"} else Refusal.HTTP_VERSION
 
 
 def _field_fault(fields: bytes) -> Refusal:
@@ -119,17 +119,15 @@ def is_simple_request(data: bytes) -> bool:
 def oversize(head: bytes) -> Refusal | None:
     """Measure a head, complete or not, against the limits on lines and total.
 
-    The number of headers is not counted here.
+    It begins with a method and a space. The number of headers is not counted here.
     """
-    line, met, fields = head.partition(b"\r\n")
-    target = line.partition(b" ")[2]
-    if len(target) > LINE_LIMIT:
-        bare = target.rpartition(b" ")[0] if met else target
-        if len(bare) > LINE_LIMIT:
-            return Refusal.TARGET_TOO_LONG
+    line, _, fields = head.partition(b"\r\n")
+    if len(line) > LINE_LIMIT and len(line.split(b" ", 2)[1]) > LINE_LIMIT:
+        return Refusal.TARGET_TOO_LONG
     if len(head) > HEAD_LIMIT:
         return Refusal.HEADERS_TOO_LARGE
-    if len(fields) > LINE_LIMIT and any(len(f) > LINE_LIMIT for f in fields.split(b"\r\n")):
+    # A last "\r" may be the first half of the line's end.
+    if len(fields) > LINE_LIMIT and any(len(f) > LINE_LIMIT for f in fields.removesuffix(b"\r").split(b"\r\n")):
         return Refusal.HEADERS_TOO_LARGE
     return None
 
@@ -198,24 +196,29 @@ def keeps_alive(lower: Mapping[bytes, bytes]) -> bool:
     return b"proxy-connection" not in lower
 
 
-def split_target(
-    method: bytes, target: bytes, host: bytes | None, authorities: frozenset[bytes]
-) -> tuple[bytes, bytes] | Refusal:
+def has_odd_target(method: bytes, target: bytes) -> bool:
+    """Whether a target that does not begin with "/" is of no form that the method allows.
+
+    Source: RFC 9112, 3.2.
+    """
+    if method == b"CONNECT":
+        return False
+    return target != b"*" if method == b"OPTIONS" and target[:1] == b"*" else _ABSOLUTE.fullmatch(target) is None
+
+
+def split_target(target: bytes, host: bytes | None, authorities: frozenset[bytes]) -> tuple[bytes, bytes] | Refusal:
     """Take a target that does not begin with "/" apart into raw path and raw query.
 
     Args:
-        method: As received, one of ``METHODS`` but CONNECT.
-        target: As received.
+        target: As received; ``has_odd_target`` had nothing against it.
         host: Value of Host.
         authorities: Lower-case ``host[:port]`` that are ours; empty = whatever Host says.
 
     Source: RFC 9112, 3.2.2 (absolute-form; its authority is to equal Host), 3.2.4 (asterisk-form).
     """
-    if target == b"*" and method == b"OPTIONS":
-        return target, b""
     m = _ABSOLUTE.fullmatch(target)
     if m is None:
-        return Refusal.BAD_REQUEST
+        return target, b""
     authority, path, query = m.groups(b"")
     authority = authority.lower()
     if authority != (host or b"").lower() or (authorities and authority not in authorities):

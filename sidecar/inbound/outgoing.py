@@ -146,9 +146,10 @@ class Outgoing(asyncio.Protocol):
             if owed.popleft().close:
                 self._finish(transport)
                 return
+        if self._taking:  # the loop over requests looks at all that follows
+            return
         if self._held:
-            if not self._taking:
-                self._resume()
+            self._resume()
         elif self._phase == HEADS:
             if self._eof:
                 self._finish(transport)
