@@ -104,7 +104,7 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "body_limit", "complete", "early", "exchange", "headers", "idle_since_s", "keep", "parser", "paused", "pool", "raw",
+        "body_limit", "complete", "exchange", "headers", "idle_since_s", "keep", "parser", "paused", "pool", "raw",
         "received", "rest", "retry_after", "reused", "sent", "status", "transport"
     )  # fmt: skip
 
@@ -129,7 +129,6 @@ class Connection(asyncio.Protocol):
         self.complete = False  # nothing more of the answer is wanted
         self.keep = False  # the connection may be used again
         self.sent = False  # the whole request has left this process
-        self.early = False  # a complete 2xx waits for that
 
     # --- request
 
@@ -192,8 +191,6 @@ class Connection(asyncio.Protocol):
         if self.exchange is None:
             self.abort()  # nothing is owed to us: whatever it is, it must not become the next answer
             return
-        if self.early:
-            return  # whatever is behind an early answer: the connection is not used again
         self.received += len(data)
         broken = False
         try:
@@ -201,7 +198,7 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             broken = True
         if self.complete:
-            if broken:
+            if broken or self.headers > ANSWER_HEADERS:
                 self.keep = False
             self._finish()
         elif self.status:
@@ -259,8 +256,7 @@ class Connection(asyncio.Protocol):
         if not (self.sent or self.all_sent()):
             self.keep = False
             if 200 <= self.status < 300:
-                self.early = True  # looked at again with each tick: delivered only when everything is out
-                return
+                return  # looked at again with each tick: delivered only when everything is out
         self.exchange = None
         exchange.pool.finish(exchange, Result(self.status, "", "", self.retry_after), self, keep=self.keep)
 
@@ -272,7 +268,7 @@ class Connection(asyncio.Protocol):
 
     def look_again(self) -> None:
         """An early answer waits for the rest of the request to go out: is it out?"""
-        if self.early and self.all_sent():
+        if self.complete and self.all_sent():
             self._finish()
 
     def time_out(self) -> None:

@@ -179,8 +179,6 @@ class HttpDestination:
     def lost(self, conn: Connection) -> None:
         """Count a connection out."""
         self.connections.discard(conn)
-        if conn in self._idle:
-            self._idle.remove(conn)
         if self._closed and not self.connections:
             self._all_lost.set()
 
