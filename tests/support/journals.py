@@ -98,7 +98,9 @@ class Books:
         attempt = None
         if counted if counted is not None else change in (Change.SUCCEED, Change.RETRY, Change.GIVE_UP):
             number = delivery.attempts + 1
-            attempt = Attempt(number, 1_800_000_000_000, 5, f"{(status or 200) // 100}xx", status or 200, "", delivery.round)
+            attempt = Attempt(
+                number, 1_800_000_000_000, 5, f"{(status or 200) // 100}xx", status or 200, "", delivery.round
+            )
         self.journal.settle(
             Settlement(delivery, change, attempt, due_at_ms, reason, lambda _s, ok: future.set_result(ok))
         )
