@@ -44,16 +44,17 @@ class Hold:
         self.paused_until_s = 0.0
         self._failed: set[int] = set()  # events of the failures in a row
         self._wait_s = FIRST_WAIT_S
-        self._trusted = concurrency
-        self.configure(hold_after, concurrency, max_pause_s)
+        self._hold_after = hold_after
+        self._concurrency = self._trusted = concurrency
+        self._max_pause_s = max_pause_s
 
     def configure(self, hold_after: int, concurrency: int, max_pause_s: float) -> None:
         """Take over changed settings; a hold goes on."""
-        grown = not self.held and self._trusted >= getattr(self, "_concurrency", concurrency)
+        grown = self._trusted == self._concurrency
         self._hold_after = hold_after
-        self._concurrency = concurrency
         self._max_pause_s = max_pause_s
         self._trusted = concurrency if grown else min(self._trusted, concurrency)
+        self._concurrency = concurrency
 
     def limit(self, now_s: float) -> int:
         """Say how many tries may run at once now; 0 while waiting for the next probe or for a pause to end."""

@@ -1,0 +1,714 @@
+"""A lane tries what is owed to one destination: each once at a time, in bounds, by the contract's table."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import random
+
+import pytest
+
+from sidecar.lifecycle import Change
+from sidecar.model import Delivery, State
+from sidecar.outbound.deliver import Result
+from sidecar.outbound.lane import MAX_UNSETTLED, queue_bound
+from sidecar.outbound.retry import RetryPolicy
+from tests.support.lane_world import OK, REFUSED, TIMEOUT, World
+from tests.support.virtual import run
+
+STEADY = RetryPolicy(jitter=0.0)
+
+
+def _gaps(times: list[float]) -> list[float]:
+    return [round(t - times[0], 1) for t in times]
+
+
+def test_a_fresh_event_is_tried_at_once_from_memory_and_settled():
+    w = World()
+    lane, backend = w.lane()
+
+    async def main():
+        await asyncio.sleep(1)
+        reads = w.journal.reads
+        w.journal.append("d")
+        await asyncio.sleep(1)
+        return w.journal.reads - reads
+
+    assert run(main(), w.loop) == 0
+    assert w.journal.states("d") == ["delivered"]
+    assert backend.tries[0][0] < 1001.01
+    assert len(lane.hand) == lane.in_flight == lane.unsettled == w.budget.used_bytes == 0
+    assert w.metrics.attempts.values[("d", "2xx")] == 1
+    assert w.metrics.delivery_latency.values[("s", "d")].sum > 0
+
+
+def test_the_tries_come_at_0_1_3_and_7_seconds_and_then_it_dies():
+    w = World()
+    _, backend = w.lane(Result(500))
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d")
+        await asyncio.sleep(20)
+
+    run(main(), w.loop)
+    assert _gaps([t for t, _, _ in backend.tries]) == [0, 1, 3, 7]
+    assert [n for _, _, n in backend.tries] == [1, 2, 3, 4]
+    assert w.journal.states("d") == ["dying"]
+    (dead,) = w.buried
+    assert (dead.reason, dead.attempts, [a.number for a in dead.log]) == ("attempts_exhausted", 4, [1, 2, 3, 4])
+    assert dead.state is State.DYING
+    assert w.metrics.dead_lettered.values[("d", "attempts_exhausted")] == 1
+
+
+def test_another_4xx_kills_at_once():
+    w = World()
+    _, backend = w.lane(Result(422))
+
+    async def main():
+        w.journal.append("d")
+        await asyncio.sleep(5)
+
+    run(main(), w.loop)
+    assert len(backend.tries) == 1
+    assert w.buried[0].reason == "rejected"
+
+
+def test_retry_after_extends_the_wait_and_pauses_the_whole_destination():
+    w = World()
+    first: list[int] = []
+
+    def script(d: Delivery, n: int):
+        if not first or (first[0] == d.event.seq and n == 1):
+            first.append(d.event.seq)
+            return 0.01, Result(503, retry_after=b"10")
+        return 0.01, OK
+
+    _, backend = w.lane(script)
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d")
+        await asyncio.sleep(2)
+        for _ in range(5):
+            w.journal.append("d")
+        await asyncio.sleep(30)
+
+    run(main(), w.loop)
+    start = backend.tries[0][0]
+    assert min(t for t, _, _ in backend.tries[1:]) >= start + 10
+    assert max(t for t, _, _ in backend.tries[1:]) < start + 10.5
+    assert w.journal.count("d", State.DELIVERED) == 6
+
+
+def test_retry_after_is_capped_by_max_delay():
+    w = World()
+    _, backend = w.lane(
+        lambda d, n: (0.01, Result(429, retry_after=b"999999") if n == 1 else OK),
+        retry=RetryPolicy(jitter=0.0, max_delay_s=60),
+    )
+
+    async def main():
+        w.journal.append("d")
+        await asyncio.sleep(100)
+
+    run(main(), w.loop)
+    assert 59.9 < backend.tries[1][0] - backend.tries[0][0] < 61
+
+
+def test_a_long_pause_keeps_no_bodies_in_memory():
+    w = World()
+    lane, _ = w.lane(Result(503, retry_after=b"600"), concurrency=1)
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(20):
+            w.journal.append("d", body=b"x" * 1000)
+        await asyncio.sleep(5)
+        return len(lane.hand), w.budget.used_bytes
+
+    assert run(main(), w.loop) == (0, 0)
+
+
+def test_an_unreachable_backend_holds_uses_no_attempt_and_recovers():
+    w = World()
+    up = [False]
+    lane, backend = w.lane(lambda d, n: (0.01, OK if up[0] else REFUSED))
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(40):
+            w.journal.append("d")
+        await asyncio.sleep(300)
+        assert lane.hold.held
+        assert w.metrics.held.values[("d",)] == 1
+        assert len(lane.hand) <= 8
+        tries = len(backend.tries)
+        assert tries < 30, "probes, not a hot loop"
+        up[0] = True
+        at = w.loop.now_s
+        await asyncio.sleep(35)
+        return backend.tries[tries][0] - at
+
+    assert run(main(), w.loop) <= 30.5
+    assert w.journal.count("d", State.DELIVERED) == 40
+    assert all(n == 1 for _, _, n in backend.tries)
+    assert w.metrics.held.values[("d",)] == 0
+    assert w.metrics.attempts.values[("d", "connect")] > 5
+    # Each delivered once: those that were only probed are not counted twice.
+    assert len([1 for t in backend.tries]) - w.metrics.attempts.values[("d", "connect")] == 40
+
+
+def test_probes_wait_1_2_4_up_to_30_seconds_and_take_turns():
+    w = World()
+    _, backend = w.lane(REFUSED, concurrency=1)
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(10):
+            w.journal.append("d")
+        await asyncio.sleep(400)
+
+    run(main(), w.loop)
+    times = [t for t, _, _ in backend.tries]
+    gaps = [b - a for a, b in itertools.pairwise(times)]
+    assert [round(g, 1) for g in gaps[:6]] == [pytest.approx(x * 0.95, abs=0.2) for x in (1, 2, 4, 8, 16, 30)]
+    assert max(gaps) < 30.1
+    probed = backend.seqs()[1:]
+    assert len(set(probed[:9])) >= 9, "not the same one again and again"
+
+
+def test_one_event_that_hangs_does_not_keep_a_recovered_destination_held():
+    w = World()
+    phase = ["down"]
+
+    def script(d: Delivery, n: int):
+        if phase[0] == "down":
+            return 0.01, REFUSED
+        return (10, TIMEOUT) if d.event.seq <= 5 else (0.01, OK)
+
+    lane, _ = w.lane(script)
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(8):
+            w.journal.append("d")
+        await asyncio.sleep(5)
+        phase[0] = "up"
+        await asyncio.sleep(400)
+        return lane.hold.held
+
+    assert run(main(), w.loop) is False
+    assert w.journal.count("d", State.DELIVERED) == 3
+    assert w.journal.count("d", State.DYING) == 5
+
+
+def test_failures_in_a_row_of_different_events_hold_and_then_cost_no_attempts():
+    w = World()
+    lane, _ = w.lane(Result(503), hold_after=5, concurrency=1)
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(30):
+            w.journal.append("d")
+        await asyncio.sleep(120)
+        return lane.hold.held
+
+    assert run(main(), w.loop)
+    rows = w.journal.rows["d"].values()
+    assert sum(r.attempts for r in rows) == 5
+    assert all(r.state is State.PENDING for r in rows)
+
+
+def test_an_answer_about_the_event_counts_while_held_and_the_next_probe_follows_at_once():
+    w = World()
+    up = [False]
+    lane, backend = w.lane(lambda d, n: (0.01, Result(422) if up[0] else REFUSED), concurrency=1)
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(12):
+            w.journal.append("d")
+        await asyncio.sleep(3)
+        up[0] = True
+        await asyncio.sleep(6)
+        return lane.hold.held
+
+    assert run(main(), w.loop) is True  # only a 2xx ends it
+    assert len(w.buried) == 12
+    times = [t for t, _, _ in backend.tries][-12:]
+    assert times[-1] - times[0] < 1
+
+
+def test_after_a_hold_concurrency_starts_at_one_and_doubles():
+    w = World()
+    up = [False]
+    at_once: list[int] = []
+
+    def script(d: Delivery, n: int):
+        if up[0]:
+            at_once.append(len(backend.running) + 1)
+        return (1.0, OK) if up[0] else (0.01, REFUSED)
+
+    _, backend = w.lane(script, concurrency=8)
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(60):
+            w.journal.append("d")
+        await asyncio.sleep(2)
+        up[0] = True
+        await asyncio.sleep(60)
+
+    run(main(), w.loop)
+    assert at_once[:2] == [1, 1]  # the probe, then the first of the gentle start
+    assert at_once.index(2) < at_once.index(4) < at_once.index(8)
+    assert max(at_once) == 8
+    assert w.journal.count("d", State.DELIVERED) == 60
+
+
+def test_a_backlog_costs_disk_only():
+    w = World(max_buffered=100_000)
+    w.journal.preload("d", 2000, b"x" * 1000)
+    lane, _ = w.lane(lambda d, n: (0.005, OK))
+    most = [0, 0]
+
+    async def main():
+        while w.journal.count("d", State.DELIVERED) < 2000:
+            most[0] = max(most[0], len(lane.hand))
+            most[1] = max(most[1], w.budget.used_bytes)
+            await asyncio.sleep(0.01)
+
+    run(main(), w.loop)
+    assert most[0] <= queue_bound(4) + MAX_UNSETTLED + 4
+    assert most[1] <= 101_000
+
+
+def test_a_body_larger_than_the_whole_budget_is_delivered_alone():
+    w = World(max_buffered=1000)
+    _, backend = w.lane()
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(5):
+            w.journal.append("d", body=b"x" * 50_000)
+        await asyncio.sleep(10)
+
+    run(main(), w.loop)
+    assert w.journal.count("d", State.DELIVERED) == 5
+    assert backend.most_at_once <= 2  # a read may bring one more
+
+
+def test_no_more_are_unsettled_than_a_crash_may_repeat():
+    w = World(delay_s=5.0)
+    lane, _ = w.lane(lambda d, n: (0.0, OK))
+    w.journal.preload("d", 1500)
+    most = [0]
+
+    async def main():
+        while w.journal.count("d", State.DELIVERED) < 1500:
+            most[0] = max(most[0], lane.unsettled + lane.in_flight)
+            await asyncio.sleep(0.01)
+
+    run(main(), w.loop)
+    assert 200 < most[0] <= MAX_UNSETTLED + 4
+
+
+def test_concurrency_is_kept():
+    w = World()
+    _, backend = w.lane(lambda d, n: (0.1, OK), concurrency=3)
+    w.journal.preload("d", 50)
+
+    async def main():
+        await asyncio.sleep(10)
+
+    run(main(), w.loop)
+    assert backend.most_at_once == 3
+    assert w.journal.count("d", State.DELIVERED) == 50
+
+
+def test_due_and_fresh_take_turns():
+    w = World()
+    failing = [True]
+    _, backend = w.lane(
+        lambda d, n: (0.01, Result(500) if failing[0] else OK),
+        concurrency=1,
+        retry=RetryPolicy(jitter=0.0, max_attempts=50, factor=1.0),
+    )
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(20):
+            w.journal.append("d")
+        await asyncio.sleep(0.9)
+        failing[0] = False
+        for _ in range(41):
+            w.journal.append("d")
+        await asyncio.sleep(20)
+
+    run(main(), w.loop)
+    ok = backend.seqs()[20:]
+    assert set(ok) == set(range(1, 62))
+    mixed = ok[10:30]
+    assert 5 < sum(s <= 20 for s in mixed) < 15
+
+
+def test_what_is_too_old_is_given_up_without_a_try():
+    w = World()
+    _, backend = w.lane(OK, retry=RetryPolicy(max_age_s=100), start=False)
+    lane = w.lanes["d"]
+
+    async def main():
+        w.journal.preload("d", 3)
+        await asyncio.sleep(101)
+        lane.start(w.loop)
+        w.journal.append("d")
+        await asyncio.sleep(1)
+
+    run(main(), w.loop)
+    assert [d.reason for d in w.buried] == ["expired"] * 3
+    assert backend.seqs() == [4]
+
+
+def test_a_retry_beyond_the_maximum_age_is_not_waited_for():
+    w = World()
+    w.lane(Result(500), retry=RetryPolicy(jitter=0.0, max_age_s=2.5))
+
+    async def main():
+        w.journal.append("d")
+        await asyncio.sleep(10)
+
+    run(main(), w.loop)
+    assert [(d.reason, d.attempts) for d in w.buried] == [("expired", 2)]
+
+
+def test_held_deliveries_expire_too():
+    w = World()
+    _, backend = w.lane(REFUSED, retry=RetryPolicy(max_age_s=1000))
+    w.journal.preload("d", 300)
+
+    async def main():
+        await asyncio.sleep(500)
+        w.journal.append("d")
+        await asyncio.sleep(700)
+
+    run(main(), w.loop)
+    assert len(w.buried) == 300
+    assert len(backend.tries) < 60
+
+
+def test_an_unconfigured_destination_is_left_alone_and_its_deliveries_expire_or_return():
+    w = World()
+    lane, backend = w.lane(Result(500), retry=RetryPolicy(jitter=0.0, max_age_s=1000, max_attempts=9, base_s=50))
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(5):
+            w.journal.append("d")
+        await asyncio.sleep(10)
+        lane.configure(None)
+        tries = len(backend.tries)
+        w.journal.append("d")
+        await asyncio.sleep(300)
+        assert len(backend.tries) == tries == 5
+        assert w.metrics.held.values[("d",)] == 1
+        assert len(lane.hand) == 0
+        w.lane(OK)
+        await asyncio.sleep(5)
+        assert w.journal.count("d", State.DELIVERED) == 6
+        lane.configure(None)
+        for _ in range(150):
+            w.journal.append("d")
+        await asyncio.sleep(1100 + 72 * 3600)
+
+    run(main(), w.loop)
+    assert [d.reason for d in w.buried] == ["expired"] * 150
+
+
+def test_a_changed_backend_takes_over_and_the_old_one_ends_its_tries():
+    w = World()
+    lane, old = w.lane(lambda d, n: (5.0, OK))
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d")
+        await asyncio.sleep(1)
+        before = lane.outlet
+        _, new = w.lane(OK)
+        assert not w.retired
+        w.journal.append("d")
+        await asyncio.sleep(1)
+        assert w.journal.states("d") == ["pending", "delivered"]
+        await asyncio.sleep(5)
+        assert w.retired == [before]
+        return new
+
+    new = run(main(), w.loop)
+    assert (old.seqs(), new.seqs()) == ([1], [2])
+    assert w.journal.states("d") == ["delivered", "delivered"]
+
+
+def test_a_changed_idle_backend_is_retired_at_once():
+    w = World()
+    lane, _ = w.lane()
+    before = lane.outlet
+    w.lane()
+    assert w.retired == [before]
+    w.loop.close()
+
+
+def test_stopping_interrupts_without_using_an_attempt_and_a_restart_goes_on_there():
+    w = World()
+    lane, backend = w.lane(lambda d, n: (5.0 if d.event.seq > 3 else 0.01, OK))
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(10):
+            w.journal.append("d")
+        await asyncio.sleep(1)
+        lane.stop()
+        await backend.close()
+        lane.stop()
+        await asyncio.sleep(1)
+        assert lane.in_flight == 0
+        assert w.metrics.attempts.values[("d", "interrupted")] == 4
+        rows = w.journal.rows["d"]
+        assert [r.attempts for r in rows.values()] == [1] * 3 + [0] * 7
+        assert w.journal.noted["d"] == 4
+        del w.lanes["d"]
+        _, again = w.lane(OK)
+        await asyncio.sleep(5)
+        return again
+
+    again = run(main(), w.loop)
+    assert sorted(again.seqs()) == list(range(4, 11))
+    assert w.journal.count("d", State.DELIVERED) == 10
+
+
+def test_a_stopped_lane_begins_nothing():
+    w = World()
+    lane, backend = w.lane()
+
+    async def main():
+        lane.stop()
+        w.journal.append("d")
+        lane.on_due()
+        await asyncio.sleep(5)
+
+    run(main(), w.loop)
+    assert backend.tries == []
+
+
+def test_what_an_operator_replays_is_tried_in_its_new_round():
+    w = World()
+    answers = [Result(422), OK]
+    _, backend = w.lane(lambda d, n: (0.01, answers[n - 1]))
+
+    async def main():
+        event = w.journal.append("d")
+        await asyncio.sleep(1)
+        row = w.journal.rows["d"][event.seq]
+        row.state = State.DEAD
+        w.journal.operate("d", event.seq, Change.REPLAY)
+        await asyncio.sleep(1)
+        return row
+
+    row = run(main(), w.loop)
+    assert (row.state, row.round) == (State.DELIVERED, 1)
+    assert [n for _, _, n in backend.tries] == [1, 1]
+
+
+def test_what_an_operator_discards_meanwhile_is_settled_as_stale_and_forgotten():
+    w = World()
+    lane, _ = w.lane(lambda d, n: (1.0, OK))
+
+    async def main():
+        event = w.journal.append("d")
+        await asyncio.sleep(0.5)
+        w.journal.operate("d", event.seq, Change.DISCARD)
+        await asyncio.sleep(5)
+
+    run(main(), w.loop)
+    assert w.journal.states("d") == ["discarded"]
+    assert len(w.journal.stale) == 1
+    assert len(lane.hand) == 0
+
+
+def test_a_fresh_signature_is_asked_for_only_where_it_may_be():
+    w = World()
+    w.fresh_headers = [(b"X-Signature", b"new")]
+    _, backend = w.lane()
+    w.lane(name="plain", signature="original")
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d", "plain", verified=True)
+        w.journal.append("d", verified=False)
+        await asyncio.sleep(1)
+        w.fresh_headers = None
+        w.journal.append("d", verified=True)
+        await asyncio.sleep(1)
+
+    run(main(), w.loop)
+    assert backend.headers == [[(b"X-Signature", b"new")], (), ()]
+    assert len(w.resigned) == 2
+    assert w.metrics.resigned.values[("s",)] == 1
+
+
+def test_a_try_that_cannot_begin_is_a_failed_attempt_and_costs_the_others_nothing():
+    w = World()
+
+    def script(d: Delivery, n: int):
+        if d.event.seq == 1:
+            raise ZeroDivisionError
+        return 0.01, OK
+
+    lane, _ = w.lane(script)
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d")
+        w.journal.append("d")
+        await asyncio.sleep(20)
+
+    run(main(), w.loop)
+    assert w.journal.states("d") == ["dying", "delivered"]
+    assert lane.in_flight == 0
+
+
+def test_a_journal_that_cannot_be_read_is_asked_again():
+    w = World()
+    w.journal.preload("d", 3)
+    w.journal.read_error = OSError("no")
+    lane, _ = w.lane()
+
+    async def main():
+        await asyncio.sleep(10)
+        assert 5 < w.journal.reads < 15
+        w.journal.read_error = None
+        await asyncio.sleep(3)
+        lane.configure(None)
+        w.journal.read_error = OSError("no")
+        w.journal.preload("d", 1)
+        await asyncio.sleep(200)
+
+    run(main(), w.loop)
+    assert w.journal.states("d") == ["delivered"] * 3 + ["pending"]
+
+
+def test_watchers_see_attempts_holds_and_recoveries():
+    w = World()
+    up = [False]
+    w.lane(lambda d, n: (0.01, OK if up[0] else REFUSED))
+    watcher = w.feed.watch()
+
+    async def main():
+        w.journal.append("d")
+        await asyncio.sleep(0.5)
+        up[0] = True
+        await asyncio.sleep(5)
+        return await watcher.next()
+
+    rows = run(main(), w.loop)
+    assert [r["type"] for r in rows] == ["attempt", "held", "attempt", "recovered"]
+    assert rows[0]["outcome"] == "connect"
+    assert rows[1]["error"] == "connection refused"
+
+
+def test_ready_says_whether_waiting_is_worth_while():
+    w = World()
+    up = [True]
+    lane, _ = w.lane(lambda d, n: (1.0, OK if up[0] else REFUSED), start=False)
+
+    async def main():
+        far = w.journal.clock_ms() + 1000
+        assert not lane.ready(far)  # not started
+        lane.start(w.loop)
+        assert lane.ready(far)  # nobody has looked yet
+        await asyncio.sleep(1)
+        assert not lane.ready(far)
+        w.journal.append("d")
+        await asyncio.sleep(0.5)
+        assert lane.ready(far)  # in flight
+        await asyncio.sleep(2)
+        assert not lane.ready(far)
+        up[0] = False
+        w.journal.append("d")
+        await asyncio.sleep(1.5)
+        assert lane.hold.held
+        assert not lane.ready(far)  # nothing is expected of a held one
+        lane.configure(None)
+        assert not lane.ready(far)
+
+    run(main(), w.loop)
+
+
+def test_a_lane_that_waits_for_a_due_time_is_ready_only_before_it():
+    w = World()
+    lane, _ = w.lane(Result(500))
+
+    async def main():
+        w.journal.append("d")
+        await asyncio.sleep(0.5)
+        now = w.journal.clock_ms()
+        return lane.ready(now), lane.ready(now + 1000)
+
+    assert run(main(), w.loop) == (False, True)
+
+
+def test_a_dead_backend_for_seven_days_costs_bounded_attempts():
+    w = World()
+    _, backend = w.lane(REFUSED, retry=RetryPolicy(max_age_s=30 * 86400))
+    w.journal.preload("d", 100)
+
+    async def main():
+        await asyncio.sleep(7 * 86400)
+
+    run(main(), w.loop)
+    assert len(backend.tries) < 7 * 86400 / 28
+    assert w.journal.count("d", State.PENDING) == 100
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_nothing_is_lost_and_nothing_is_tried_again_without_need(seed):
+    """Random arrivals, backlogs, failures, operators and delays: every delivery ends, each try has its reason."""
+    rand = random.Random(seed)
+    w = World(seed=seed, max_buffered=rand.choice((5_000, 50_000, 1 << 20)), delay_s=rand.choice((0.001, 0.02, 0.3)))
+    results = [OK, OK, OK, Result(500), Result(503), TIMEOUT, REFUSED, Result(422)]
+    given: list[tuple[int, int, Result]] = []
+
+    def script(d: Delivery, n: int):
+        result = rand.choice(results) if n < 2000 else OK
+        given.append((d.event.seq, d.attempts + 1, result))
+        return rand.random() * rand.choice((0.01, 0.3)), result
+
+    lane, _ = w.lane(
+        script,
+        retry=RetryPolicy(base_s=rand.choice((0.001, 0.1)), jitter=0.1, max_age_s=1e9),
+        concurrency=rand.choice((1, 4, 16)),
+        hold_after=rand.choice((0, 3, 20)),
+    )
+    w.journal.preload("d", rand.choice((0, 300)), b"x" * 100)
+
+    async def main():
+        for _ in range(rand.choice((50, 300))):
+            w.journal.append("d", "other", body=b"y" * rand.randrange(2000))
+            if rand.random() < 0.3:
+                await asyncio.sleep(rand.random() * 0.2)
+        for _ in range(1000):
+            await asyncio.sleep(100)
+            if not w.journal.count("d", State.PENDING):
+                break
+
+    run(main(), w.loop)
+    rows = w.journal.rows["d"]
+    assert {r.state for r in rows.values()} <= {State.DELIVERED, State.DYING}
+    assert w.journal.stale == []
+    # The same number of the same delivery is tried again only where the first one used no attempt.
+    last: dict[tuple[int, int], Result] = {}
+    for seq, number, result in given:
+        before = last.get((seq, number))
+        assert before is None or before in (REFUSED, TIMEOUT, Result(503)), f"{seq} was tried again after {before}"
+        last[seq, number] = result
+    assert len(lane.hand) == 0
+    assert w.budget.used_bytes == 0
