@@ -9,21 +9,17 @@ from __future__ import annotations
 import datetime as dt
 import hashlib
 import hmac
-import http.client
 import json
-import os
 import signal
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 from slack_sdk.signature import SignatureVerifier
 from standardwebhooks import Webhook
 
 from tests.support.apps import APPS, App, AppKind, MovingClock
+from tests.support.daemon import Daemon, eventually
 
 TEN_MINUTES = 600
 ONE_DAY = 86_400
@@ -33,81 +29,35 @@ pytestmark = [
 ]
 
 
-class Sidecar:
-    """The real daemon as a process of its own, with one source and one destination."""
+def configuration(app: App, signature: str = "fresh") -> str:
+    """One source as the app's provider sends, one destination: the app."""
+    return f"""
+[sources.provider]
+path = "{app.kind.path}"
+verify = "{app.kind.preset}"
+secrets = [{{ env = "PROVIDER_SECRET" }}]
+public_url = "https://shop.example.com"
+destinations = ["app"]
 
-    def __init__(self, folder: Path, app: App, clock: MovingClock, signature: str = "fresh") -> None:
-        kind = app.kind
-        self._config = folder / "config.toml"
-        self._config.write_text(
-            f"""
-            [server]
-            listen = "127.0.0.1:0"
-            public_url = "https://shop.example.com"
-            [admin]
-            listen = "127.0.0.1:0"
-            [drain]
-            accept_for = "0s"
-            [sources.provider]
-            path = "{kind.path}"
-            verify = "{kind.preset}"
-            secrets = [{{ env = "PROVIDER_SECRET" }}]
-            destinations = ["app"]
-            [destinations.app]
-            url = "{app.url}"
-            host = "shop.example.com"
-            signature = "{signature}"
-            """
-        )
-        self._env = {**os.environ, "PROVIDER_SECRET": kind.secret}
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "sidecar", "run", "--config", str(self._config)],
-            env={**self._env, **clock.env},
-            stderr=subprocess.PIPE,
-            stdout=subprocess.DEVNULL,
-            text=True,
-        )
-        self.lines: list[str] = []
-        self.port = int(self._await_line("ready")["webhooks"].rpartition(":")[2])
+[destinations.app]
+url = "{app.url}"
+host = "shop.example.com"
+signature = "{signature}"
+"""
 
-    def _await_line(self, msg: str) -> dict[str, Any]:
-        """Read the log up to the line with this message."""
-        assert self._process.stderr is not None
-        for line in self._process.stderr:
-            self.lines.append(line)
-            if line.startswith("{"):
-                row: dict[str, Any] = json.loads(line)
-                if row["msg"] == msg:
-                    return row
-        raise AssertionError("the daemon ended before it said " + msg + ":\n" + "".join(self.lines))
 
-    def post(self, path: str, headers: dict[str, str], body: bytes) -> str:
-        """Send one webhook; the event id that it was acknowledged with."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
-        connection.request("POST", path, body, {"Content-Type": "application/json", **headers})
-        answer = connection.getresponse()
-        answer.read()
-        connection.close()
-        assert answer.status == 200
-        event_id = answer.getheader("Webhook-Sidecar-Event-Id")
-        assert event_id is not None
-        return event_id
+def daemon_of(app: App, folder: Path, clock: MovingClock, signature: str = "fresh") -> Daemon:
+    """The daemon that has this app behind it and lives by this clock."""
+    env = {"PROVIDER_SECRET": app.kind.secret, **clock.env}
+    return Daemon(folder, configuration(app, signature), env=env)
 
-    def command(self, *arguments: str) -> str:
-        """Run the command line against this daemon; what it printed."""
-        command = [sys.executable, "-m", "sidecar", *arguments, "--config", str(self._config)]
-        done = subprocess.run(command, env=self._env, capture_output=True, text=True, timeout=30, check=False)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
 
-    def stop(self) -> None:
-        """End it in order and read the rest of its log."""
-        self._process.send_signal(signal.SIGINT)
-        try:
-            _, rest = self._process.communicate(timeout=20)
-            self.lines.append(rest)
-        finally:
-            self._process.kill()
+def send(daemon: Daemon, app: App, number: int, clock: MovingClock) -> tuple[str, dict[str, str], bytes]:
+    """Send one webhook as the provider does now; the id that it was acknowledged with, its headers and body."""
+    headers, body = signed(app.kind, number, clock.now_s())
+    status, answer, _ = daemon.post(app.kind.path, body, {"Content-Type": "application/json", **headers})
+    assert status == 200, daemon.tail()
+    return answer["webhook-sidecar-event-id"], headers, body
 
 
 def signed(kind: AppKind, number: int, at_s: int) -> tuple[dict[str, str], bytes]:
@@ -147,10 +97,10 @@ def app(kind, tmp_path, clock) -> Iterator[App]:
 
 
 @pytest.fixture
-def sidecar(app, tmp_path, clock) -> Iterator[Sidecar]:
-    sidecar = Sidecar(tmp_path, app, clock)
-    yield sidecar
-    sidecar.stop()
+def daemon(app, tmp_path, clock) -> Iterator[Daemon]:
+    with daemon_of(app, tmp_path, clock) as daemon:
+        yield daemon
+        daemon.stop(signal.SIGINT)
 
 
 def accepted(app: App, body: bytes, event_id: str) -> dict[str, str]:
@@ -165,19 +115,17 @@ def accepted(app: App, body: bytes, event_id: str) -> dict[str, str]:
     return headers
 
 
-def test_the_first_attempt_is_accepted_as_the_provider_signed_it(app, sidecar, clock):
+def test_the_first_attempt_is_accepted_as_the_provider_signed_it(app, daemon, clock):
     app.start()
-    headers, body = signed(app.kind, 1, clock.now_s())
-    event_id = sidecar.post(app.kind.path, headers, body)
+    event_id, headers, body = send(daemon, app, 1, clock)
     seen = accepted(app, body, event_id)
     assert seen["webhook-sidecar-attempt"] == "1"
     assert "webhook-sidecar-resigned" not in seen
     assert {name.lower(): value for name, value in headers.items()}.items() <= seen.items()
 
 
-def test_a_delivery_after_ten_minutes_of_outage_is_accepted(app, sidecar, clock):
-    headers, body = signed(app.kind, 2, clock.now_s())
-    event_id = sidecar.post(app.kind.path, headers, body)
+def test_a_delivery_after_ten_minutes_of_outage_is_accepted(app, daemon, clock):
+    event_id, _, body = send(daemon, app, 2, clock)
     clock.move(TEN_MINUTES)
     app.start()
     seen = accepted(app, body, event_id)
@@ -185,13 +133,14 @@ def test_a_delivery_after_ten_minutes_of_outage_is_accepted(app, sidecar, clock)
     assert seen["webhook-sidecar-attempt"] == "1", "an outage uses no attempt"
 
 
-def test_a_replay_next_day_is_accepted(app, sidecar, clock):
+def test_a_replay_next_day_is_accepted(app, daemon, clock):
     app.start()
-    headers, body = signed(app.kind, 3, clock.now_s())
-    event_id = sidecar.post(app.kind.path, headers, body)
+    event_id, _, body = send(daemon, app, 3, clock)
     accepted(app, body, event_id)
+    eventually(lambda: daemon.metric("settled_total", destination="app", outcome="delivered") == 1)
     clock.move(ONE_DAY)
-    sidecar.command("events", "replay", event_id)
+    done = daemon.command("events", "replay", event_id)
+    assert done.returncode == 0, done.stderr
     seen = accepted(app, body, event_id)
     assert seen["webhook-sidecar-resigned"] == "true"
     assert seen["webhook-sidecar-replay"] == "1"
@@ -199,14 +148,10 @@ def test_a_replay_next_day_is_accepted(app, sidecar, clock):
 
 def test_without_a_fresh_signature_the_same_delivery_is_refused(app, tmp_path, clock):
     """The control: the apps do check, and the clock does move for them."""
-    sidecar = Sidecar(tmp_path, app, clock, signature="original")
-    try:
-        headers, body = signed(app.kind, 4, clock.now_s())
-        sidecar.post(app.kind.path, headers, body)
+    with daemon_of(app, tmp_path, clock, signature="original") as daemon:
+        send(daemon, app, 4, clock)
         clock.move(TEN_MINUTES)
         app.start()
         row = app.next_row()
-    finally:
-        sidecar.stop()
     assert not row["accepted"]
     assert "webhook-sidecar-resigned" not in row["headers"]

@@ -7,7 +7,6 @@ import os
 import select
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,17 +15,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
-__all__ = ["APPS", "App", "AppKind", "MovingClock", "free_port"]
+from tests.support.daemon import free_port
+
+__all__ = ["APPS", "App", "AppKind", "MovingClock"]
 
 _FOLDER = Path(__file__).resolve().parents[1] / "e2e" / "apps"
 _EXPRESS = _FOLDER / "express"
-
-
-def free_port() -> int:
-    """A port that nothing listens on; the system hands out another one to the next caller."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @dataclass(frozen=True)
