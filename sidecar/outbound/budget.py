@@ -19,7 +19,8 @@ class Budget:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._used: dict[str, int] = {}
-        self._own = max_bytes
+        self._lanes: frozenset[str] = frozenset()  # those with a share
+        self._own = 0
         self._common_used = 0
 
     @property
@@ -28,16 +29,17 @@ class Budget:
         return sum(self._used.values())
 
     def share_out(self, lanes: set[str], max_bytes: int) -> None:
-        """Say who there is and how much; lanes that still hold something stay until they do not."""
+        """Say who there is and how much; what others still hold is counted until they give it back."""
         self._max_bytes = max_bytes
-        self._used = {n: self._used.get(n, 0) for n in lanes | {n for n, used in self._used.items() if used}}
-        self._own = max_bytes // 2 // max(1, len(self._used))
-        self._common_used = sum(max(0, used - self._own) for used in self._used.values())
+        self._lanes = frozenset(lanes)
+        self._own = max_bytes // 2 // max(1, len(lanes))
+        self._used = {n: used for n, used in self._used.items() if used}
+        self._common_used = sum(self._beyond(n, used) for n, used in self._used.items())
 
     def room(self, lane: str) -> int:
-        """Bytes that a lane may take now; 0 or less means none, unless it holds nothing."""
-        common = self._max_bytes - self._own * len(self._used) - self._common_used
-        return max(0, self._own - self._used.get(lane, 0)) + max(0, common)
+        """Bytes that a lane may take now; with 0 it may still take one body if it holds nothing."""
+        own = max(0, self._own - self._used.get(lane, 0)) if lane in self._lanes else 0
+        return own + max(0, self._max_bytes - self._own * len(self._lanes) - self._common_used)
 
     def fits(self, lane: str, size: int) -> bool:
         """Whether a lane may take a body of this size."""
@@ -46,5 +48,8 @@ class Budget:
     def take(self, lane: str, size: int) -> None:
         """Count bytes in; a negative size counts them out again."""
         before = self._used.get(lane, 0)
-        after = self._used[lane] = before + size
-        self._common_used += max(0, after - self._own) - max(0, before - self._own)
+        self._used[lane] = before + size
+        self._common_used += self._beyond(lane, before + size) - self._beyond(lane, before)
+
+    def _beyond(self, lane: str, used: int) -> int:
+        return max(0, used - self._own) if lane in self._lanes else used

@@ -154,14 +154,15 @@ def contents(folder: int, name: str, limit: int) -> bytes | Problem:
         fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     except OSError as e:
         return problem_of(e)
-    with os.fdopen(fd, "rb") as f:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode):
+    try:
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
             return Problem.NOT_REGULAR
-        try:
+        with os.fdopen(fd, "rb", closefd=False) as f:
             return f.read(limit)
-        except OSError as e:
-            return problem_of(e)
+    except OSError as e:
+        return problem_of(e)
+    finally:
+        os.close(fd)
 
 
 def count(folder: int, *, sweep: bool) -> FolderTotals:
