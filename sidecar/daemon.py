@@ -48,12 +48,18 @@ Companion = Callable[[], Awaitable[object]]
 """Something that the command line starts beside the daemon (the echo backend)."""
 
 
-def run(config_path: str | None, *, companion: Companion | None = None) -> int:
+def run(
+    config_path: str | None,
+    *,
+    companion: Companion | None = None,
+    on_ready: Callable[[Settings], None] | None = None,
+) -> int:
     """Run the daemon until it is told to stop.
 
     Args:
         config_path: The configuration; None to look in the usual places.
         companion: Started on the daemon's loop before it accepts anything.
+        on_ready: Called once it accepts webhooks.
 
     Returns:
         The exit code: 0 after an orderly stop, 74 when the journal failed.
@@ -68,7 +74,7 @@ def run(config_path: str | None, *, companion: Companion | None = None) -> int:
     try:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         os.umask(0o077)
-        return uvloop.run(Daemon(settings, config_path).serve(companion))
+        return uvloop.run(Daemon(settings, config_path).serve(companion, on_ready))
     finally:
         log.stop()
 
@@ -123,12 +129,16 @@ class Daemon:
 
     # --- life
 
-    async def serve(self, companion: Companion | None = None) -> int:
+    async def serve(
+        self, companion: Companion | None = None, on_ready: Callable[[Settings], None] | None = None
+    ) -> int:
         """Start, wait for the end, stop; the exit code."""
         loop = asyncio.get_running_loop()
         self._handle_signals(loop)
         try:
             await self._start(loop, companion)
+            if on_ready is not None:
+                on_ready(self.settings)
             await self._stop.wait()
         finally:
             await self._shut_down()
@@ -269,7 +279,7 @@ class Daemon:
         _log.warning("the drain's lease ended without a SIGTERM: accepting again")
 
     def _accept_for_s(self) -> float:
-        return 0.0 if self.settings.journal.ephemeral else self.settings.drain.accept_for_s
+        return 0.0 if self.settings.journal.ephemeral or self._hurry else self.settings.drain.accept_for_s
 
     def _cancel_timers(self) -> None:
         for timer in (self._accept_timer, self._lease_timer):
