@@ -184,7 +184,7 @@ class AdminServer:
 
     def _framing(self, request: web.BaseRequest) -> str:
         """Refuse what aiohttp lets through and we do not; give the raw path."""
-        if request.version not in {HttpVersion10, HttpVersion11}:
+        if request._message.version not in {HttpVersion10, HttpVersion11}:  # noqa: SLF001 - the property would be kept
             request._version = HttpVersion11  # noqa: SLF001 - the answer's own version is made from it
             raise ApiError(505, "http_version", "HTTP/1.1 is spoken here")
         headers = request.headers

@@ -31,7 +31,7 @@ async def status(gateway: Gateway) -> dict[str, Any]:
         pending = counters.pending(name)
         oldest_ms = await journal.oldest_pending_ms(name) if pending else None
         letters = totals.get(name)
-        row: dict[str, Any] = lanes.get(name, {}) | {
+        row: dict[str, Any] = {
             "name": name,
             "configured": name in configured,
             "url": mask_url(configured.get(name, DestinationInfo(name=name)).url),
@@ -41,7 +41,7 @@ async def status(gateway: Gateway) -> dict[str, Any]:
             "oldest_pending_s": round((journal_now_ms - oldest_ms) / 1000, 3) if oldest_ms is not None else None,
             "delivered": counters.settled.get((name, "delivered"), 0),
             "dead_letters": letters.count if letters is not None else 0,
-        }
+        } | lanes.get(name, {})
         rows.append({k: safe_text(v, 1024) if isinstance(v, str) else v for k, v in row.items()})
     stats = journal.stats()
     return {

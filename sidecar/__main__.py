@@ -1,0 +1,58 @@
+"""``python -m sidecar`` and the command ``webhook-sidecar``: runs one command, turns errors into exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from sidecar.cli.app import cli
+from sidecar.errors import ConfigError, SidecarError
+
+__all__ = ["main"]
+
+_INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        arguments: As on the command line; None = the process's own.
+
+    Returns:
+        The exit code.
+    """
+    try:
+        result = cli.main(args=arguments, prog_name="webhook-sidecar", standalone_mode=False)
+        sys.stdout.flush()
+    except click.exceptions.Exit as e:
+        return e.exit_code
+    except click.Abort:
+        return _INTERRUPTED
+    except click.ClickException as e:  # usage: 2
+        e.show()
+        return e.exit_code
+    except KeyboardInterrupt:
+        return _INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output had enough. What is still in the buffer must not complain at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except SidecarError as e:
+        _tell(e)
+        return e.exit_code
+    return result if isinstance(result, int) else 0
+
+
+def _tell(error: SidecarError) -> None:
+    """Write what went wrong: every problem of a configuration first, then what, where and what to do."""
+    for problem in error.problems if isinstance(error, ConfigError) else ():
+        click.echo(problem, err=True)
+    click.echo(f"error: {error}", err=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,62 @@
+"""The command ``webhook-sidecar``: its commands by name, each loaded only when it is used."""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+__all__ = ["COMMANDS", "cli"]
+
+COMMANDS: dict[str, tuple[str, str]] = {
+    "run": ("sidecar.cli.run:run", "Receive, keep and deliver webhooks until told to stop."),
+    "check": ("sidecar.cli.config:check", "Judge the configuration; exit 78 when it has problems."),
+    "send": ("sidecar.cli.send:send", "Send a webhook as its provider would, signed."),
+    "status": ("sidecar.cli.status:status", "Show how the daemon is doing."),
+    "tail": ("sidecar.cli.status:tail", "Show what happens, as it happens."),
+    "events": ("sidecar.cli.events:events", "Look events up, replay or discard them."),
+    "dlq": ("sidecar.cli.dlq:dlq", "Look at dead letters, replay or remove them."),
+    "audit": ("sidecar.cli.audit:audit", "Prove that nothing is missing: enqueued = settled + pending."),
+    "journal": ("sidecar.cli.journal:journal", "Look after the journal."),
+    "config": ("sidecar.cli.config:config", "Write a first configuration, show the one in force."),
+    "doctor": ("sidecar.cli.doctor:doctor", "Check everything around the daemon, with a fix for each finding."),
+    "verify": ("sidecar.cli.verify:verify", "Run signature cases against the presets."),
+    "healthcheck": ("sidecar.cli.status:healthcheck", "Exit 0 when the daemon is alive."),
+    "version": ("sidecar.cli.version:version", "Show the version."),
+}
+"""Name -> (module:attribute, one line of help). The order is that of ``--help``."""
+
+
+class LazyGroup(click.Group):
+    """Knows its commands by name and imports one when it is used, so that ``--help`` and ``run`` are quick."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Name the commands in the order of the table."""
+        del ctx
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one command."""
+        del ctx
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        command = getattr(importlib.import_module(module), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the list from the table, importing nothing."""
+        del ctx
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, text) for name, (_, text) in COMMANDS.items()])
+
+
+@click.command(
+    cls=LazyGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 ok, 1 failed, 2 usage, 3 not found, 4 partly failed, 69 daemon unreachable, "
+    "74 journal unusable, 78 bad configuration, 130 interrupted.",
+)
+def cli() -> None:
+    """Receive webhooks, put them on disk, acknowledge them, deliver them."""

@@ -1,0 +1,93 @@
+"""``check`` and ``config``: judge, write and show the configuration."""
+
+from __future__ import annotations
+
+import json
+import os
+import tomllib
+
+import click
+
+from sidecar.cli.options import config_option, json_option
+from sidecar.cli.output import emit, note, say
+from sidecar.errors import ConfigError
+
+__all__ = ["check", "config"]
+
+
+@click.command("check")
+@click.option("--offline", is_flag=True, help="Look at no environment and no file but the configuration.")
+@json_option
+@config_option
+def check(config_path: str | None, *, offline: bool, as_json: bool) -> None:
+    """Judge the configuration: every problem at once, each with its place and a way out. Exit 78 when there are any."""
+    from sidecar.config.load import load_settings  # noqa: PLC0415 - the lanes' options are not needed by --help
+
+    try:
+        settings = load_settings(config_path, env=os.environ, offline=offline)
+    except ConfigError as e:
+        if as_json:
+            emit({"ok": False, "problems": list(e.problems) or [e.message], "warnings": []})
+            raise ConfigError(e.message, e.hint) from None
+        raise
+    if as_json:
+        emit({"ok": True, "problems": [], "warnings": list(settings.warnings)})
+        return
+    for warning in settings.warnings:
+        note(f"warning: {warning}")
+    say(f"{settings.path}: ok, {len(settings.sources)} sources, {len(settings.destinations)} destinations")
+
+
+@click.group()
+def config() -> None:
+    """Write a first configuration, show the one in force."""
+
+
+@config.command("init")
+@click.option("--preset", metavar="PRESET", default="github", show_default=True, help="Provider of the first source.")
+@click.option("--full", is_flag=True, help="Every key with its default.")
+def config_init(*, preset: str, full: bool) -> None:
+    """Write a first configuration to stdout: webhook-sidecar config init > config.toml."""
+    if full:
+        from sidecar.config.documents import example  # noqa: PLC0415
+
+        say(example().rstrip("\n"))
+        return
+    from sidecar.inbound.verify import PRESETS  # noqa: PLC0415
+
+    if preset not in PRESETS:
+        raise click.UsageError(f'--preset: got "{preset}"; expected one of {", ".join(sorted(PRESETS))}')
+    known = PRESETS[preset]
+    variable = preset.upper().replace("-", "_") + "_WEBHOOK_SECRET"
+    say("#:schema ./config.schema.json")
+    say(f"\n# {known.title}: {known.docs}")
+    say(f'[sources.{preset}]\npath = "/webhooks/{preset}"\nverify = "{preset}"')
+    say(f'secrets = [{{ env = "{variable}" }}]\ndestinations = ["app"]')
+    say("\n# Your service. A first try without one: webhook-sidecar run --with-echo 127.0.0.1:3000")
+    say('[destinations.app]\nurl = "http://127.0.0.1:3000{path}"')
+
+
+@config.command("show")
+@click.option("--origin", is_flag=True, help="Say which keys the environment has set.")
+@click.option("--offline", is_flag=True, help="Look at no environment and no file but the configuration.")
+@json_option
+@config_option
+def config_show(config_path: str | None, *, origin: bool, offline: bool, as_json: bool) -> None:
+    """Show the configuration in force: defaults filled in, variables expanded, secrets masked."""
+    from sidecar.config.describe import render  # noqa: PLC0415
+    from sidecar.config.load import load_settings  # noqa: PLC0415
+
+    settings = load_settings(config_path, env=os.environ, offline=offline)
+    text = render(settings.config, settings.origins if origin else None)
+    if as_json:
+        emit(json.loads(json.dumps(tomllib.loads(text), default=str)))
+    else:
+        say(text.rstrip("\n"))
+
+
+@config.command("schema")
+def config_schema() -> None:
+    """Write the JSON Schema of the configuration, for editors."""
+    from sidecar.config.describe import json_schema  # noqa: PLC0415
+
+    say(json.dumps(json_schema(), indent=2, ensure_ascii=False))
