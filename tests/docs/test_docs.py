@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import shlex
 import subprocess
 import tomllib
 from pathlib import Path
 
+import click
 import pytest
 
 from sidecar import errors
+from sidecar.cli.app import COMMANDS, cli
 from sidecar.lifecycle import TABLE, Change
 from sidecar.metrics import PREFIX, Metrics
 from sidecar.model import State
@@ -90,6 +93,28 @@ def test_every_make_target_that_people_type_says_what_it_does():
     """``make help`` lists a target only with its ``##`` comment."""
     for target in ("run", "dev", "test", "check", "fmt", "generate", "crash", "clean", "help"):
         assert re.search(rf"^{target}:.*## \w", text("Makefile"), re.MULTILINE), target
+
+
+@pytest.mark.parametrize("page", OUR_PAGES, ids=name)
+def test_every_command_that_a_page_names_exists(page):
+    """Whole lines of shell must parse, with their options; in a sentence the command's name must exist."""
+    content = page.read_text(encoding="utf-8")
+    for block in re.findall(r"```sh\n(.*?)```", content, re.DOTALL):
+        for line in re.findall(r"^webhook-sidecar (.+)$", block, re.MULTILINE):
+            parse(shlex.split(line, comments=True))
+    for line in re.findall(r"`webhook-sidecar ([a-z]+)", content):
+        assert line in COMMANDS, line
+
+
+def parse(arguments: list[str]) -> None:
+    """Take a command line apart as the command would; raises click's UsageError when it does not fit."""
+    command: click.Command = cli
+    words = [word for word in arguments if word != "&"]
+    while isinstance(command, click.Group):
+        found = command.get_command(click.Context(command), words[0])
+        assert found is not None, arguments
+        command, words = found, words[1:]
+    command.make_context("webhook-sidecar", words)
 
 
 # --- decisions
