@@ -13,6 +13,7 @@ from pathlib import Path
 
 import state_diagram
 
+from sidecar.cli import reference
 from sidecar.config import describe, documents
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -26,7 +27,9 @@ FILES: dict[str, Callable[[], str]] = {
     "config.example.toml": documents.example,
     "config.schema.json": _config_schema,
     "docs/architecture.md": state_diagram.architecture,
+    "docs/cli.md": reference.cli_reference,
     "docs/config.md": documents.reference,
+    "docs/metrics.md": reference.metrics_reference,
 }
 """Path from the root of the repository -> what makes its content."""
 

@@ -37,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return e.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
-    except BrokenPipeError:
+    except (BrokenPipeError, SystemExit):  # click makes the second out of the first, and of nothing else
         # Whoever read our output had enough. What is still in the buffer must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -86,7 +86,7 @@ def run_bulk(
         counted = _last(client, path, request | {"dry_run": True})
         total = int(counted["matched"])
         if dry_run:
-            emit(counted) if as_json else say(f"{total:,} would be {verb}{_words(counted['outcomes'])}")
+            emit(counted) if as_json else say(f"{total:,} would be {verb}{_words(counted['outcomes'], verb)}")
             return
         if ask and total:
             confirm(ask.format(n=f"{total:,}"), yes=yes)
@@ -118,15 +118,16 @@ def _last(client: Client, path: str, request: dict[str, Any]) -> dict[str, Any]:
     return last
 
 
-def _words(outcomes: dict[str, int]) -> str:
-    return f" ({', '.join(f'{n:,} {word}' for word, n in outcomes.items())})" if outcomes else ""
+def _words(outcomes: dict[str, int], verb: str) -> str:
+    told = [f"{n:,} {word}" for word, n in outcomes.items() if word != verb]
+    return f" ({', '.join(told)})" if told else ""
 
 
 def _conclude(summary: dict[str, Any], verb: str, *, as_json: bool) -> None:
     done, failed, outcomes = summary["done"], summary["failed"], summary["outcomes"]
     if not as_json:
         skipped = f", {summary['skipped']:,} left alone" if summary["skipped"] else ""
-        say(f"{done:,} {verb}{skipped}, {failed:,} failed{_words(outcomes)} in {summary['elapsed_s']:.1f}s")
+        say(f"{done:,} {verb}{skipped}, {failed:,} failed{_words(outcomes, verb)} in {summary['elapsed_s']:.1f}s")
     if failed and done:
         raise PartlyFailedError(f"{failed:,} of {done + failed:,} were not {verb}")
     if failed and set(outcomes) <= _NOT_THERE:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
 from sidecar.cli.client import connect
-from sidecar.cli.options import config_option, json_option, yes_option
-from sidecar.cli.output import age, confirm, emit, note, say, size
+from sidecar.cli.options import config_option, json_option
+from sidecar.cli.output import age, emit, note, say, size
 from sidecar.errors import DaemonUnreachable, JournalFormatError, JournalLocked, PartlyFailedError
 
 __all__ = ["journal"]
+
+T = TypeVar("T")
 
 
 @click.group()
@@ -67,7 +70,7 @@ def journal_verify(config_path: str | None, *, as_json: bool) -> None:
     from sidecar.clock import Clock  # noqa: PLC0415
     from sidecar.journal.upkeep import verify_structure  # noqa: PLC0415
 
-    problems = verify_structure(places(config_path).journal, Clock())
+    problems = _unlocked(lambda: verify_structure(places(config_path).journal, Clock()))
     report: dict[str, Any] = {"events": 0, "quarantined": 0}
     if not problems:  # following broken pages could end the process
         report = with_books(config_path, lambda books: queries.audit(books, full=True))
@@ -115,16 +118,14 @@ def _offline_backup(config_path: str | None, path: str) -> dict[str, Any]:
 
 
 @journal.command("compact")
-@yes_option
 @json_option
 @config_option
-def journal_compact(config_path: str | None, *, yes: bool, as_json: bool) -> None:
+def journal_compact(config_path: str | None, *, as_json: bool) -> None:
     """Give the journal's free pages back to the disk; no daemon may run."""
     from sidecar.cli.offline import places  # noqa: PLC0415
     from sidecar.clock import Clock  # noqa: PLC0415
     from sidecar.journal.upkeep import compact  # noqa: PLC0415
 
-    confirm("The journal will be written anew in its place.", yes=yes)
     before, after = _unlocked(lambda: compact(places(config_path).journal, Clock()))
     if as_json:
         emit({"before_bytes": before, "after_bytes": after})
@@ -159,7 +160,8 @@ def journal_empty(config_path: str | None, *, wait: str, as_json: bool) -> None:
         )
 
 
-def _unlocked(use: Any) -> Any:
+def _unlocked(use: Callable[[], T]) -> T:
+    """Say what to do where a daemon has the journal."""
     try:
         return use()
     except JournalLocked as e:

@@ -1,0 +1,179 @@
+"""What ``doctor`` looks at. Each check says what it found, whether that is good, and what to do when it is not."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+import ssl
+import tempfile
+from collections.abc import Iterator
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from sidecar.cli.client import Client
+from sidecar.cli.output import size
+from sidecar.clock import Clock
+from sidecar.config.settings import Settings
+from sidecar.errors import DaemonUnreachable
+from sidecar.journal.environment import file_system_type
+
+__all__ = ["Finding", "examine"]
+
+_NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "overlay", "ceph", "glusterfs", "afs", "lustre"}
+_SLOW_FSYNC_S = 0.025
+_RELEASED_MS = 1_760_000_000_000  # no clock that is right shows an earlier time
+_SPARE_FDS = 128
+_STOP_S = 20.0
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One line of the report."""
+
+    check: str
+    verdict: Literal["ok", "warn", "fail"]
+    found: str
+    fix: str = ""
+
+
+def examine(settings: Settings) -> Iterator[Finding]:
+    """Look at everything around a valid configuration."""
+    running = _is_running(settings)
+    yield Finding("daemon", "ok", "running" if running else "not running")
+    if not running:
+        yield from _ports(settings)
+    yield from _disk("journal", settings.journal.path, settings.journal.max_size_bytes)
+    yield from _disk("dead letters", settings.dead_letters.path, settings.dead_letters.max_size_bytes)
+    for d in settings.destinations:
+        yield _destination(d.name, d.http.url)
+    yield _descriptors(settings)
+    yield _clock()
+    yield _grace(settings)
+
+
+def _is_running(settings: Settings) -> bool:
+    try:
+        return Client(settings.admin.socket).status_of("/livez")[0] > 0
+    except DaemonUnreachable:
+        return False
+
+
+def _ports(settings: Settings) -> Iterator[Finding]:
+    for name, listen in (("server.listen", settings.server.listen), ("admin.listen", settings.admin.listen)):
+        if listen.startswith("unix:"):
+            continue
+        host, _, port = listen.rpartition(":")
+        try:
+            info = socket.getaddrinfo(
+                host.strip("[]") or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+            )
+            with socket.socket(info[0][0], socket.SOCK_STREAM) as s:
+                s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                s.bind(info[0][4])
+        except OSError as e:
+            yield Finding(
+                name, "fail", f"{listen}: {(e.strerror or 'cannot be bound').lower()}", f"free it, or change {name}"
+            )
+        else:
+            yield Finding(name, "ok", f"{listen} is free")
+
+
+def _disk(what: str, path: str, max_size_bytes: int) -> Iterator[Finding]:
+    place = path
+    while not os.path.isdir(place) and os.path.dirname(place) != place:
+        place = os.path.dirname(place)
+    if not os.access(place, os.W_OK | os.X_OK):
+        yield Finding(what, "fail", f"{place} is not writable", f"give uid {os.geteuid()} write access")
+        return
+    kind = file_system_type(place) or "unknown"
+    if kind in _NETWORK or kind.startswith("fuse"):
+        yield Finding(what, "fail", f"{place} is on {kind}", "use a local volume: LMDB and fsync are not safe there")
+    elif kind == "tmpfs":
+        yield Finding(what, "warn", f"{place} is on tmpfs: gone after a reboot", "use a volume")
+    else:
+        yield Finding(what, "ok", f"{place} is on {kind}")
+    volume = os.statvfs(place)
+    free, total = volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize
+    found = f"{size(free)} free of {size(total)}, may use {size(max_size_bytes)}"
+    if max_size_bytes > 0.8 * total:
+        yield Finding(f"{what} size", "warn", found, "keep max_size below 80 % of the volume")
+    elif free < min(max_size_bytes, 64 << 20):
+        yield Finding(f"{what} size", "fail", found, "make room on the volume")
+    else:
+        yield Finding(f"{what} size", "ok", found)
+    yield _fsync(what, place)
+
+
+def _fsync(what: str, place: str) -> Finding:
+    clock, times = Clock(), []
+    try:
+        with tempfile.TemporaryFile(dir=place) as f:
+            for _ in range(10):
+                f.write(b"x" * 4096)
+                f.flush()
+                started_s = clock.monotonic_s()
+                os.fsync(f.fileno())
+                times.append(clock.monotonic_s() - started_s)
+    except OSError as e:
+        return Finding(f"{what} fsync", "fail", (e.strerror or "failed").lower(), "check the volume")
+    median_s = sorted(times)[len(times) // 2]
+    verdict: Literal["ok", "warn"] = "ok" if median_s < _SLOW_FSYNC_S else "warn"
+    fix = "every ack waits for one: use a faster volume" if verdict == "warn" else ""
+    return Finding(f"{what} fsync", verdict, f"{median_s * 1000:.1f} ms in the middle of 10", fix)
+
+
+def _destination(name: str, url: str) -> Finding:
+    check, fix = f"destination {name}", "start it; until then deliveries wait in the journal"
+    try:
+        if url.startswith("unix:"):
+            with socket.socket(socket.AF_UNIX) as s:
+                s.settimeout(3)
+                s.connect(url.removeprefix("unix:").partition(":")[0])
+            return Finding(check, "ok", "reachable")
+        parts = urlsplit(url.replace("{path}", "/"))
+        address = (parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80))
+        with socket.create_connection(address, timeout=3) as s:
+            if parts.scheme != "https":
+                return Finding(check, "ok", f"{address[0]}:{address[1]} is reachable")
+            with ssl.create_default_context().wrap_socket(s, server_hostname=parts.hostname) as tls:
+                return _certificate(check, tls)
+    except ssl.SSLError as e:
+        return Finding(
+            check, "warn", f"TLS: {e.reason or e}", "renew the certificate, or name its authority in ca_file"
+        )
+    except (OSError, ValueError) as e:
+        return Finding(check, "warn", f"not reachable: {e}", fix)
+
+
+def _certificate(check: str, tls: ssl.SSLSocket) -> Finding:
+    certificate = tls.getpeercert() or {}
+    expires_s = ssl.cert_time_to_seconds(str(certificate["notAfter"])) if "notAfter" in certificate else None
+    days = (expires_s - Clock().wall_ms() / 1000) / 86400 if expires_s is not None else None
+    if days is not None and days < 14:
+        return Finding(check, "warn", f"its certificate expires in {days:.0f} days", "renew it")
+    return Finding(check, "ok", "reachable over TLS")
+
+
+def _descriptors(settings: Settings) -> Finding:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    pools = sum(d.http.concurrency for d in settings.destinations)
+    need = settings.server.options.max_connections + pools + _SPARE_FDS
+    if soft != resource.RLIM_INFINITY and soft < need:
+        fix = f"raise the limit (ulimit -n {need}; the hard limit is {hard}), or lower server.max_connections"
+        return Finding("file descriptors", "fail", f"at most {soft}, {need} may be needed", fix)
+    return Finding("file descriptors", "ok", f"at most {soft}, {need} may be needed")
+
+
+def _clock() -> Finding:
+    if Clock().wall_ms() < _RELEASED_MS:
+        return Finding("clock", "fail", "it is in the past", "set the clock: signed timestamps are refused otherwise")
+    return Finding("clock", "ok", "plausible")
+
+
+def _grace(settings: Settings) -> Finding:
+    need_s = settings.drain.accept_for_s + _STOP_S
+    fix = "set terminationGracePeriodSeconds (or TimeoutStopSec) above it"
+    verdict: Literal["ok", "warn"] = "ok" if need_s <= 55 else "warn"
+    return Finding("stopping", verdict, f"takes up to {need_s:.0f}s", fix)
