@@ -30,6 +30,7 @@ log = get_logger("outbound")
 
 MAX_UNSETTLED = 256  # settled and not yet committed: what a kill -9 repeats besides what is in flight
 _NOTE_EVERY = 64  # settled deliveries between two reports of where a restart may begin
+_LONGEST_TIMER_S = 60.0
 _LONG_PAUSE_S = 5.0  # a pause from which on bodies are not kept in memory
 
 
@@ -187,7 +188,8 @@ class Lane:
             elif due is not None and not hand.reading:
                 wait_s = (due - self._journal.clock_ms()) / 1000
                 if wait_s > 0:
-                    at_s = min(at_s, now_s + wait_s)
+                    # The journal clock goes on while the machine sleeps, timers do not.
+                    at_s = min(at_s, now_s + min(wait_s, _LONGEST_TIMER_S))
             if self._claim.not_before_s > now_s:
                 at_s = min(at_s, self._claim.not_before_s)
         if self._timer is not None:
