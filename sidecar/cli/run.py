@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+
 import click
 
 from sidecar.cli.options import config_option
+from sidecar.cli.output import say
 
 __all__ = ["run"]
 
@@ -23,6 +27,18 @@ def run(config_path: str | None, *, echo: str | None) -> int:
 
     if echo is None:
         return daemon.run(config_path)
-    from sidecar.cli.echo import Echo  # noqa: PLC0415
+    return daemon.run(config_path, companion=lambda: _echo_and_tell(config_path, echo))
 
-    return daemon.run(config_path, companion=Echo(echo).start)
+
+async def _echo_and_tell(config_path: str | None, address: str) -> None:
+    from sidecar.cli.echo import Echo  # noqa: PLC0415
+    from sidecar.cli.first_try import paste_line  # noqa: PLC0415
+    from sidecar.clock import Clock  # noqa: PLC0415
+    from sidecar.config.load import load_settings  # noqa: PLC0415
+
+    await Echo(address).start()
+    settings = load_settings(config_path, env=os.environ)
+    if settings.server.tls is None:
+        line = paste_line(settings.server.listen, settings.sources, secrets.token_hex(12), Clock().wall_ms())
+        if line is not None:
+            say(f"try it, in another terminal:\n\n{line}\n")
