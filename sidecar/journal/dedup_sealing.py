@@ -121,12 +121,12 @@ class Sealing:
 
         Args:
             view: What is remembered before it.
-            measure: Whether to look if the table has outgrown its room.
+            measure: Whether to look if the table has outgrown its room; not while rows are being dropped.
 
         Returns:
             What is remembered once the transaction is committed.
         """
-        view = self._retire(view, crowded=measure and self._crowded(view))
+        view = self._retire(view, crowded=measure and self._crowded())
         # However much there is to seal, rows that go keep going: nothing more is evicted before they have gone.
         kept = min(_DELETES + 2, self._left // 2) if view.dropping else 0
         self._left -= kept
@@ -141,10 +141,8 @@ class Sealing:
 
     # --- what goes -------------------------------------------------------------------------------
 
-    def _crowded(self, view: View) -> bool:
-        """Say whether the table has outgrown its room; while something is being dropped, not yet."""
-        if view.dropping:
-            return False
+    def _crowded(self) -> bool:
+        """Say whether the table has outgrown its room."""
         self._left -= 1
         stat = self._txn.stat(self._db)
         pages = stat["branch_pages"] + stat["leaf_pages"] + stat["overflow_pages"]

@@ -282,10 +282,10 @@ def test_all_is_known_after_a_crash_at_any_commit(tmp_path):
 
 def test_a_run_cut_short_leaves_no_second_copy_in_its_buckets(store):
     store.fill(8, 1_000, maintain="never")
-    with store.txn() as txn:
-        store.maintain(txn, 1_000, 6)
-    with store.txn() as txn:
-        store.maintain(txn, 1_000, 6)
+    while not any(k[5] == 2 for k in store.rows(SEGMENTS)):
+        with store.txn() as txn:
+            store.maintain(txn, 1_000, 6)
+    assert not store.index._view.run.sealed
     assert store.index._view.step > 0
     store.index = store.loaded()
     assert store.index._view.step == 0
@@ -354,6 +354,39 @@ def test_an_expired_key_can_be_claimed_again_while_its_old_entry_is_still_in_a_s
     assert len(again) == 40
     check_all(store, again, 1_200)
     check_all(store, again, 1_200, store.loaded())
+
+
+def test_the_entry_that_took_an_expired_ones_place_is_found_before_it(store):
+    """Both are in segments: the older one lives on for the sake of the other keys in it."""
+    old = store.fill(8, 1_000, ttl_ms=100)
+    kept = store.fill(24, 1_000, ttl_ms=50_000, start=100)
+    store.quiesce(1_000)
+    new = store.fill(8, 1_200, ttl_ms=40_000)
+    assert set(new) == set(old)
+    later = store.fill(40, 1_200, ttl_ms=40_000, start=200)
+    store.quiesce(1_200)
+    check_all(store, new | kept | later, 1_200)
+
+
+def test_a_block_right_behind_a_sealed_run_stays(store):
+    made = store.fill(8, 1_000, size=1, maintain="never")
+    with store.txn() as txn:
+        store.maintain(txn, 1_000)
+    made |= store.fill(1, 1_000, start=8, maintain="never")
+    store.quiesce(1_000)
+    assert [int.from_bytes(k[1:]) for k in store.rows(BLOCKS)] == [9]
+    check_all(store, made, 1_000, store.loaded())
+
+
+def test_a_secret_keeps_the_places_of_keys_from_being_chosen(tmp_path):
+    plain, mixed = Store(tmp_path / "plain"), Store(tmp_path / "mixed", secret=b"sixteen bytes...")
+    for store, seen in ((plain, True), (mixed, False)):
+        made = store.fill(20, 1_000)
+        check_all(store, made, 1_000, store.loaded())
+        with store.env.begin() as txn:
+            stored = b"".join(bytes(v) for _, v in txn.cursor(db=store.db))
+        assert any(key in stored for key in made) == seen
+        store.env.close()
 
 
 def test_a_duplicate_within_one_transaction_finds_the_first_ones_claim(store):
@@ -524,6 +557,33 @@ def test_expired_segments_make_room_before_living_ones(store):
     assert store.index._view.dropping == (short[0],)
     assert store.index.evicted_early == {}
     check_all(store, old, 1_010)
+
+
+def test_nothing_more_is_evicted_while_rows_still_go(store):
+    store.fill(120, 1_000)
+    store.quiesce(1_000)
+    segments = len(store.index._view.segments)
+    store.index._sizes = store.index._sizes._replace(max_bytes=1)
+    for _ in range(3):
+        store.index._unmeasured = 100
+        with store.txn() as txn:
+            store.maintain(txn, 1_000, 6)
+    assert len(store.index._view.dropping) == 1
+    assert len(store.index._view.segments) == segments - 1
+
+
+def test_rows_that_go_keep_going_while_sealing_is_behind(store):
+    """With batches so large that every slice is full of sealing, an expired segment is still deleted."""
+    store.fill(40, 1_000, ttl_ms=10)
+    store.quiesce(1_000)
+    gone = {s.id for s in store.index._view.segments}
+    assert gone
+    behind = 0
+    for step in range(80):
+        store.fill(200, 2_000, ttl_ms=100_000, start=1_000 + step * 200, size=200)
+        behind += store.index._view.newer.count >= 8
+    assert behind == 80
+    assert not gone & {int.from_bytes(k[1:5]) for k in store.rows(SEGMENTS)}
 
 
 def test_an_aborted_eviction_is_not_counted(tmp_path):
