@@ -129,6 +129,10 @@ class Outgoing(asyncio.Protocol):
         """Set the deadline of what is being read."""
         raise NotImplementedError
 
+    def expire(self, now_s: float) -> None:
+        """Act on ``deadline_s``, which has passed."""
+        raise NotImplementedError
+
     # --- answers
 
     def flush(self) -> None:

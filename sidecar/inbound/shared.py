@@ -6,8 +6,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict, deque
-from collections.abc import Callable
+from collections import OrderedDict
+from collections.abc import Callable, Collection
 from email.utils import formatdate
 from typing import Protocol
 
@@ -27,7 +27,7 @@ class Member(Protocol):
     deadline_s: float
 
     @property
-    def owed(self) -> deque[object]:
+    def owed(self) -> Collection[object]:
         """Requests whose answers have not gone out."""
 
     def shed(self) -> None:

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
 
 __all__ = ["Witness"]
@@ -20,7 +22,7 @@ class Witness:
         self._complete = False
         self._skips_body = False  # of a request with Upgrade, which we ignore and llhttp does not: the gate is alone
         # The parser takes these two callbacks by name; it and they refer to each other until ``forget``.
-        self._feed = HttpRequestParser(self).feed_data
+        self._feed: Callable[[bytes], None] = HttpRequestParser(self).feed_data
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Be called by the parser."""

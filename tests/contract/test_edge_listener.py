@@ -80,6 +80,7 @@ def after_te(tail: bytes) -> bytes:
     return head(TE) + b"\r\n" + tail
 
 
+# fmt: off
 ROWS = [
     # --- what must pass
     good("plain POST", post(), b"{}"),
@@ -135,7 +136,7 @@ ROWS = [
             b" +2", b" -1", b" 2, 2", b" 2,2", b" 0x2", b" 2.0", b" 1e0", b" 1_0", b" ", b"", b" 02", b" 2 2", b" two",
             b" \xb2", b" 99999999999999999999", b" 18446744073709551618", b" 9223372036854775808",
         )
-    ),  # fmt: skip
+    ),
     bad("Transfer-Encoding twice", head(TE, TE) + CHUNKS),
     bad("Transfer-Encoding twice, identity", head(TE, b"Transfer-Encoding: identity\r\n") + CHUNKS),
     *(
@@ -144,7 +145,7 @@ ROWS = [
             b"xchunked", b"chunked, identity", b"identity", b"chunked, chunked", b"identity, chunked", b"chunked;q=1",
             b"chunked,", b",chunked", b"chu nked", b"gzip", b"chunked, gzip", b'"chunked"', b"", b"\xffchunked",
         )
-    ),  # fmt: skip
+    ),
     bad("Transfer-Encoding with a control character", te(b"\x0bchunked"), "bad_header"),
     bad("Transfer-Encoding: gzip, chunked", te(b"gzip, chunked"), "unsupported_transfer_coding", 501),
     bad("Transfer-Encoding: br,chunked", te(b"br,chunked"), "unsupported_transfer_coding", 501),
@@ -312,7 +313,8 @@ ROWS = [
     # --- bugs
     Row("the application fails on the head", post(path=b"/bug"), ((500, "internal_error"),), closed=True),
     Row("the application fails on the request", post(path=b"/late-bug"), ((500, "internal_error"),), closed=True, bodies=(b"{}",)),
-]  # fmt: skip
+]
+# fmt: on
 
 
 @pytest.fixture
@@ -415,7 +417,10 @@ async def test_trailers_never_reach_the_headers(listener: Listener, desk: Desk) 
     peer = await Peer.open(listener.addresses[0])
     await peer.send(chunked(b"{}", trailers=b"X-Evil: 1\r\n") + post())
     assert [(await peer.reply()).status for _ in range(2)] == [200, 200]
-    assert [sorted(head.lower) for head in desk.heads] == [[b"host", b"transfer-encoding"], [b"content-length", b"host"]]
+    assert [sorted(head.lower) for head in desk.heads] == [
+        [b"host", b"transfer-encoding"],
+        [b"content-length", b"host"],
+    ]
     await peer.close()
 
 
@@ -439,7 +444,9 @@ async def test_configured_authorities_decide_about_absolute_form(desk: Desk) -> 
     await listener.start("127.0.0.1:0")
     for authority, status in ((b"hooks.example", 200), (b"evil.example", 421)):
         peer = await Peer.open(listener.addresses[0])
-        await peer.send(b"POST http://%b/hook?q HTTP/1.1\r\nHost: %b\r\nContent-Length: 0\r\n\r\n" % (authority, authority))
+        await peer.send(
+            b"POST http://%b/hook?q HTTP/1.1\r\nHost: %b\r\nContent-Length: 0\r\n\r\n" % (authority, authority)
+        )
         assert (await peer.reply()).status == status
         await peer.close()
     assert [(head.path, head.query) for head in desk.heads] == [(b"/hook", b"q")]

@@ -13,6 +13,7 @@ from sidecar.inbound.application import Admit, Head
 from sidecar.model import Refusal
 
 OK = b'{"status":"accepted"}'
+ACCEPTED = Answer(200, OK)
 
 
 @dataclass
@@ -96,7 +97,7 @@ class Desk:
 
     max_body: int = 1 << 20
     holding: bool = False
-    answer: Answer = Answer(200, OK)
+    answer: Answer = ACCEPTED
     heads: list[Head] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     contexts: list[object] = field(default_factory=list)
