@@ -23,6 +23,8 @@ def bind_tcp(listen: str) -> socket.socket:
     host, _, port = listen.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     try:
+        if not 0 <= int(port) <= 65535:  # getaddrinfo would take it modulo 65536
+            raise ValueError(f"{port} is no port")  # noqa: TRY301
         found = socket.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
         family, _, _, _, address = found[0]
         sock = socket.socket(family, socket.SOCK_STREAM)

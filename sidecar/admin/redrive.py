@@ -18,14 +18,14 @@ from sidecar.admin.commands import check_destination
 from sidecar.admin.filters import BulkRequest, FilterError, parse_when_ms
 from sidecar.admin.gateway import Gateway
 from sidecar.admin.progress import Pace, Tally
-from sidecar.admin.queries import letter_matches
+from sidecar.admin.queries import letter_matches, letter_names
 from sidecar.errors import JournalError
 from sidecar.journal.types import Ref, Refused
 from sidecar.model import State, parse_event_id
 from sidecar.outbound.deadletter import Listed, Problem, Reading
 from sidecar.outbound.letter import Letter, restore_event
 
-__all__ = ["remove_letters", "remove_left_over", "replay_letters"]
+__all__ = ["remove_letters", "remove_left_over", "remove_left_over_of", "replay_letters"]
 
 Rows = AsyncIterator[dict[str, Any]]
 
@@ -87,23 +87,36 @@ async def remove_letters(gateway: Gateway, request: BulkRequest) -> Rows:
 
 
 async def remove_left_over(gateway: Gateway) -> int:
-    """Remove files whose delivery the journal knows, but not as dead: a replay committed and never came to unlink.
+    """Remove files whose delivery the journal knows, but not as dead: it came to life and the process died meanwhile.
 
     Returns:
         How many.
     """
-    everything = await asyncio.to_thread(_chosen, gateway, BulkRequest(all=True))
-    removed = 0
-    for listed in everything:
-        reading = await asyncio.to_thread(gateway.dead_letters.read, listed.event_id, listed.destination)
-        if reading.letter is not None and reading.problem is None:
-            state = await _state(gateway, listed.event_id, listed.destination)
-            if state not in {State.DEAD, State.DYING, State.ABSENT}:
-                gone = await asyncio.to_thread(
-                    gateway.dead_letters.remove, listed.event_id, listed.destination, mac=reading.letter.mac
-                )
-                removed += gone is None
-    return removed
+    names = await asyncio.to_thread(letter_names, gateway.dead_letters.options.path)
+    return sum([await _remove_left_over(gateway, event_id, destination) for destination, event_id in sorted(names)])
+
+
+async def remove_left_over_of(gateway: Gateway, event_id: str) -> int:
+    """Remove the files of one event whose delivery is not dead any more, after a repeat revived it.
+
+    Returns:
+        How many.
+    """
+    view = await gateway.journal.event(event_id)
+    deliveries = view.deliveries if view is not None else ()
+    return sum([await _remove_left_over(gateway, event_id, d.destination) for d in deliveries])
+
+
+async def _remove_left_over(gateway: Gateway, event_id: str, destination: str) -> bool:
+    # First the letter, then the state, and away by its seal: one that dies again meanwhile keeps its new letter.
+    reading = await asyncio.to_thread(gateway.dead_letters.read, event_id, destination)
+    if reading.letter is None or reading.problem is not None:
+        return False
+    state = await _state(gateway, event_id, destination)
+    if state in {State.DEAD, State.DYING, State.ABSENT}:
+        return False
+    mac = reading.letter.mac
+    return await asyncio.to_thread(gateway.dead_letters.remove, event_id, destination, mac=mac) is None
 
 
 class _Slice:

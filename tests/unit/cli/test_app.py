@@ -1,0 +1,102 @@
+"""The command itself: quick, honest about its help, exact about its exit codes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from sidecar import __main__ as entry
+from sidecar.cli.app import COMMANDS, cli
+from sidecar.cli.reference import cli_reference, metrics_reference
+from sidecar.errors import ConfigError, SidecarError
+
+ROOT = Path(__file__).resolve().parents[3]
+CONTRACT = {
+    "run", "check", "verify", "send", "dlq", "events", "status", "tail", "audit", "journal", "config", "doctor",
+    "healthcheck", "version",
+}  # fmt: skip
+GROUPS = {
+    "dlq": {"ls", "show", "replay", "rm"},
+    "events": {"ls", "show", "replay", "discard"},
+    "journal": {"stats", "verify", "backup", "compact", "empty"},
+    "config": {"init", "show", "schema"},
+}
+
+
+def command(name: str) -> click.Command:
+    found = cli.get_command(click.Context(cli), name)
+    assert found is not None
+    return found
+
+
+def test_the_commands_are_those_of_the_contract():
+    assert set(COMMANDS) == CONTRACT
+    for name, subcommands in GROUPS.items():
+        group = command(name)
+        assert isinstance(group, click.Group)
+        assert set(group.commands) == subcommands
+    assert cli.get_command(click.Context(cli), "nothing") is None
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_each_command_says_what_it_does(name):
+    assert command(name).help
+    assert command(name).name == name
+
+
+def test_help_imports_no_command_and_nothing_heavy():
+    code = (
+        "import sys; from sidecar.__main__ import main; main(['--help']);"
+        "heavy = [m for m in ('aiohttp', 'lmdb', 'prometheus_client', 'msgspec', 'sidecar.journal') if m in sys.modules];"
+        "assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, stdout=subprocess.DEVNULL, cwd=ROOT)
+
+
+@pytest.mark.parametrize("module", ["status", "events", "dlq", "audit", "journal"])
+def test_client_commands_need_no_server_library(module):
+    code = f"import sys, sidecar.cli.{module}; assert 'aiohttp' not in sys.modules and 'lmdb' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (SidecarError("it broke", "mend it"), 1),
+        (ConfigError("1 problem", "", ("a.toml:1:1: C101 x",)), 78),
+        (KeyboardInterrupt(), 130),
+        (click.Abort(), 130),
+        (click.exceptions.Exit(5), 5),
+        (click.UsageError("no"), 2),
+    ],
+)
+def test_every_end_has_its_exit_code(monkeypatch, capsys, error, code):
+    def fail(**_: object) -> None:
+        raise error
+
+    monkeypatch.setattr(entry.cli, "main", fail)
+    assert entry.main([]) == code
+    err = capsys.readouterr().err
+    for text in getattr(error, "problems", ()):
+        assert text in err
+    if isinstance(error, SidecarError):
+        assert f"error: {error.message}" in err
+
+
+def test_a_reader_that_had_enough_is_no_failure():
+    code = "from sidecar.__main__ import main; import sys; sys.exit(main(['config', 'init', '--full']))"
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as p:
+        assert p.stdout is not None
+        assert p.stderr is not None
+        p.stdout.close()
+        assert p.stderr.read() == b""
+        assert p.wait() == 0
+
+
+def test_the_reference_pages_are_current():
+    assert (ROOT / "docs" / "cli.md").read_text(encoding="utf-8") == cli_reference()
+    assert (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8") == metrics_reference()
