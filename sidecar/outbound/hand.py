@@ -168,6 +168,11 @@ class Hand:
             self._probe_from = 0 if window.at_end else after
             return
         self._probe_from = 0
+        if window.at_end:
+            # Batches are told of in order, so that what lies beyond the newest one may still be on its way, whatever
+            # the last seq of the snapshot says. Only what was found there is known to be complete up to itself.
+            found = window.deliveries[-1].event.seq if window.deliveries else 0
+            after = max(read.from_seq, found + 1, min(after, self._posted + 1))
         self.next = after if self._rewound is None else min(after, self._rewound)
         self.behind = self._rewound is not None or not window.at_end or window.covered_to < self._posted
 

@@ -280,7 +280,7 @@ class Lane:
     def _turned(self, turn: Turn, now_s: float) -> None:
         hold = self.hold
         begun = turn is Turn.BEGUN
-        self._meters.held.set(float(begun), self.name)
+        self._meters.held.set(float(begun or self.outlet is None), self.name)
         if begun:
             self.hand.let_go()
             self._claim.sweep.reset(now_s)

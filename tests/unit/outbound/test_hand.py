@@ -106,12 +106,23 @@ def test_what_does_not_fit_is_left_to_the_journal():
 
 
 def test_what_a_window_has_seen_already_is_not_taken_again():
-    hand = _caught_up(last_seq=6)
-    assert hand.offer([_event(5), _event(6), _event(7)], 7, take=True)
-    assert _seqs(hand) == [7]
-    hand = _caught_up(last_seq=9)
-    hand.offer([_event(8)], 8, take=True)
-    assert (_seqs(hand), hand.next) == ([], 10)
+    hand = _hand()
+    hand.next_due_at_ms = None
+    hand.plan(0, probing=False)
+    hand.take_window(FreshWindow(_fresh(5, 6), 6, at_end=True))  # before we were told of their batch
+    hand.offer([_event(5), _event(6), _event(7)], 7, take=True)
+    assert (_seqs(hand), hand.next) == ([5, 6, 7], 8)
+
+
+def test_a_window_that_claims_more_than_was_told_passes_over_nothing_that_is_on_its_way():
+    hand = _hand(capacity=8)
+    hand.next_due_at_ms = None
+    hand.offer([], 4, take=True)
+    hand.plan(0, probing=False)
+    hand.take_window(FreshWindow(_fresh(3), 13, at_end=True))
+    assert (hand.next, hand.behind) == (5, False)
+    hand.offer([_event(5), _event(8)], 8, take=True)
+    assert _seqs(hand) == [3, 5, 8]
 
 
 # --- windows
@@ -338,6 +349,7 @@ def test_when_nobody_waits_a_look_round_ends_being_behind():
     assert read is not None
     assert read.from_seq == 31
     hand.take_window(FreshWindow([], 60, at_end=True))  # from the middle: begin again
+    hand.offer([], 60, take=True)
     hand.plan(0, probing=True)
     hand.take_window(FreshWindow([], 60, at_end=True))
     assert (hand.next, hand.behind) == (61, False)
