@@ -19,6 +19,7 @@ from collections.abc import Awaitable, Callable, Sequence
 
 from sidecar import __version__, log
 from sidecar.admin.gateway import AdminOptions, DestinationInfo, ReloadResult, SourceInfo
+from sidecar.admin.redrive import remove_left_over, remove_left_over_of
 from sidecar.admin.server import AdminServer
 from sidecar.clock import Clock
 from sidecar.config.load import InvalidConfig, load_settings
@@ -108,7 +109,12 @@ class Daemon:
             self.dead_letters = DeadLetters(settings.dead_letters, self.journal.mac_key)
             self.dead_letters.open()
             self.receiver = Receiver(
-                self.journal, self.metrics, self.feed, self.clock, trusted_proxies=settings.server.trusted_proxies
+                self.journal,
+                self.metrics,
+                self.feed,
+                self.clock,
+                trusted_proxies=settings.server.trusted_proxies,
+                on_revived=self._revived,
             )
             self.dispatcher = Dispatcher(
                 self.journal,
@@ -168,6 +174,7 @@ class Daemon:
             _log.warning(warning)
         if not self.journal.was_clean:
             _log.info("the last process did not stop in order; the journal was checked")
+            self._keep(self._remove_left_over())
         stats = self.journal.stats()
         _log.info(
             "ready",
@@ -421,6 +428,13 @@ class Daemon:
         for name in self.journal.destinations():
             oldest_ms = await self.journal.oldest_pending_ms(name)
             self.metrics.oldest_pending.set(0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000, name)
+
+    def _revived(self, event_id: str) -> None:
+        """A repeat made dead deliveries of an event pending again: their letters have had their time."""
+        self._keep(self._remove_left_over(event_id))
+
+    async def _remove_left_over(self, event_id: str = "") -> None:
+        await (remove_left_over_of(self, event_id) if event_id else remove_left_over(self))
 
     async def _heartbeat(self) -> None:
         due_s = self.clock.monotonic_s() + BEAT_S

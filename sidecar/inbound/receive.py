@@ -70,8 +70,20 @@ class Receiver:
         clock: Clock,
         *,
         trusted_proxies: Sequence[Network] = (),
+        on_revived: Callable[[str], None] | None = None,
     ) -> None:
+        """Prepare; ``configure`` brings the sources.
+
+        Args:
+            journal: Where events go.
+            metrics: Where to count.
+            feed: Where to tell those who watch.
+            clock: The machine's clocks.
+            trusted_proxies: Whose X-Forwarded-* are believed.
+            on_revived: Told the id of an event whose dead deliveries a repeat made pending again.
+        """
         self._journal = journal
+        self._on_revived = on_revived
         self._metrics = metrics
         self._feed = feed
         self._clock = clock
@@ -296,6 +308,8 @@ class Receiver:
             outcome, event_id = "duplicate", result.event_id
             if result.conflict:
                 m.dedup_conflicts.inc(name)
+            if result.revived and self._on_revived is not None:
+                self._on_revived(event_id)
             answer = ack_answer(result.ack, event_id, replayed=True)
         m.received.inc(name, outcome)
         if self._feed.watched:
