@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+_LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 
 
 def free_port() -> int:
@@ -35,6 +37,31 @@ class UnixConnection(http.client.HTTPConnection):
         self.sock = socket.socket(socket.AF_UNIX)
         self.sock.settimeout(self.timeout)
         self.sock.connect(self._path)
+
+
+class Scrape:
+    """One answer of /metrics, as text and as values."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.series: dict[str, list[tuple[dict[str, str], float]]] = {}
+        for line in text.splitlines():
+            if line and not line.startswith("#"):
+                head, _, value = line.rpartition(" ")
+                name, _, labels = head.rstrip("}").partition("{")
+                self.series.setdefault(name, []).append((dict(_LABEL.findall(labels)), float(value)))
+
+    def value(self, name: str, **labels: str) -> float:
+        """The first series with these labels; 0.0 when it is not there."""
+        return next((v for found, v in self.rows(name) if labels.items() <= found.items()), 0.0)
+
+    def total(self, name: str, **labels: str) -> float:
+        """The sum of all series with these labels."""
+        return sum(v for found, v in self.rows(name) if labels.items() <= found.items())
+
+    def rows(self, name: str) -> list[tuple[dict[str, str], float]]:
+        """All series of one name (without our prefix) with their labels."""
+        return self.series.get(f"webhook_sidecar_{name}", self.series.get(name, []))
 
 
 class Daemon:
@@ -67,6 +94,7 @@ class Daemon:
         self._command = [*command, "run", "--config", str(self.config)]
         self.env = {**os.environ, "PYTHONPATH": str(REPOSITORY), **(env or {})}
         self.process: subprocess.Popen[bytes] | None = None
+        self._scraped_s = float("-inf")
 
     def write(self, config: str, *, server: str = "", admin: str = "") -> None:
         """Write the configuration (also over the one that runs)."""
@@ -107,6 +135,7 @@ format = "json"
 
     def launch(self) -> None:
         """Start, without waiting."""
+        self._scraped_s = float("-inf")
         with self.log.open("ab") as out:
             self.process = subprocess.Popen(self._command, cwd=self.folder, env=self.env, stdout=out, stderr=out)
 
@@ -185,14 +214,36 @@ format = "json"
         assert status == 200, (status, body)
         return json.loads(body)
 
+    def scrape(self) -> Scrape:
+        """The metrics as they are now: waits until the text that the daemon keeps for a second is not our last one."""
+        time.sleep(max(0.0, self._scraped_s + 1.02 - time.monotonic()))
+        status, body = self.admin("GET", "/metrics")
+        self._scraped_s = time.monotonic()
+        assert status == 200
+        return Scrape(body.decode())
+
     def metric(self, name: str, **labels: str) -> float:
-        """One series of /metrics; 0.0 when it is not there."""
-        _, body = self.admin("GET", "/metrics")
-        for line in body.decode().splitlines():
-            head, _, value = line.rpartition(" ")
-            if head.split("{")[0] == f"webhook_sidecar_{name}" and all(f'{k}="{v}"' in head for k, v in labels.items()):
-                return float(value)
-        return 0.0
+        """One series of /metrics as it is now; 0.0 when it is not there."""
+        return self.scrape().value(name, **labels)
+
+    @property
+    def last_seq(self) -> int:
+        """The number of the newest event in the journal."""
+        return int(self.api("status")["journal"]["last_seq"])
+
+    def pending(self, destination: str = "app") -> int:
+        """How many deliveries a destination is owed."""
+        return int(self.lane(destination)["pending"])
+
+    def lane(self, destination: str = "app") -> dict[str, Any]:
+        """How a destination is doing."""
+        rows: list[dict[str, Any]] = self.api("status")["destinations"]
+        return next(r for r in rows if r["name"] == destination)
+
+    def audit(self) -> dict[str, Any]:
+        """Everything counted."""
+        found: dict[str, Any] = self.api("audit?full=1")
+        return found
 
     def command(
         self, *arguments: str, timeout_s: float = 60.0, stdin: bytes = b""
