@@ -334,7 +334,9 @@ class Sealing:
         value, damaged, there = sound_frames(bytes(self._txn.get(key, b"", db=self._db)), run.last_seq)
         if damaged:
             self._damaged(damaged)
-        if not there:
+        if there:
+            self._left -= 1  # it took as much time as one that is written
+        else:
             self._put(key, value + seal_frame(run.last_seq, share))
 
     def _put_part(self, segment: int, part: int, bloom: Bloom) -> None:

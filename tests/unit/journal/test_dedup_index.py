@@ -358,14 +358,16 @@ def test_an_expired_key_can_be_claimed_again_while_its_old_entry_is_still_in_a_s
 
 def test_the_entry_that_took_an_expired_ones_place_is_found_before_it(store):
     """Both are in segments: the older one lives on for the sake of the other keys in it."""
-    old = store.fill(8, 1_000, ttl_ms=100)
-    kept = store.fill(24, 1_000, ttl_ms=50_000, start=100)
+    claims = [(digest(k), 100 if k < 4 else 50_000, 1) for k in range(8)]
+    model = store.batch(claims, 1_000) | store.fill(24, 1_000, ttl_ms=50_000, start=100)
     store.quiesce(1_000)
-    new = store.fill(8, 1_200, ttl_ms=40_000)
-    assert set(new) == set(old)
-    later = store.fill(40, 1_200, ttl_ms=40_000, start=200)
+    new = store.fill(4, 1_200, ttl_ms=40_000)
+    assert set(new) == {digest(k) for k in range(4)}
+    model |= new | store.fill(40, 1_200, ttl_ms=40_000, start=200)
     store.quiesce(1_200)
-    check_all(store, new | kept | later, 1_200)
+    in_memory = store.index._view.newer.packed()
+    assert not any(key in in_memory for key in new)
+    check_all(store, model, 1_200)
 
 
 def test_a_block_right_behind_a_sealed_run_stays(store):
@@ -533,14 +535,36 @@ def test_the_oldest_keys_go_early_when_there_is_no_room_and_are_counted_by_sourc
 
 
 def test_keys_go_unsealed_when_not_even_one_segment_has_room(tmp_path):
-    store = Store(tmp_path, max_bytes=4096, recent_keys=16)
-    made = store.fill(200, 1_000, size=1, max_ops=32)
-    store.batch([(digest(5_000), 10, 9)], 1_000, maintain="never")
-    store.quiesce(1_011)
-    gone = sum(store.find(key, 1_011) is None for key in made)
-    assert gone >= 150
-    assert store.index.evicted_early == {1: gone}
+    store = Store(tmp_path, max_bytes=1, recent_keys=16)
+    with store.txn() as txn:
+        txn.put(b"a", b"keeps the table from being empty", db=store.db)
+    store.index._unmeasured = 100
+    with store.txn() as txn:
+        store.maintain(txn, 1_000)
+    made = store.batch([(digest(k), 10 if k < 3 else 1_000, k % 2) for k in range(10)], 1_000, maintain="never")
+    store.quiesce(1_020)
+    assert [store.find(key, 1_020) for key in made] == [None] * 10
+    assert store.index.evicted_early == {0: 3, 1: 4}
+    assert store.rows(SEGMENTS) == store.rows(BLOCKS) == []
+    more = store.fill(40, 1_020, start=50)
+    store.quiesce(1_020)
+    gone = sum(store.find(key, 1_020) is None for key in more)
+    assert sum(store.index.evicted_early.values()) == 7 + gone
+    assert gone > 30
     store.env.close()
+
+
+def test_a_run_that_has_begun_ends_before_its_keys_can_go(store):
+    made = store.fill(8, 1_000, maintain="never")
+    with store.txn() as txn:
+        store.maintain(txn, 1_000, 6)
+    store.index._sizes = store.index._sizes._replace(max_bytes=1)
+    store.index._unmeasured = 100
+    with store.txn() as txn:
+        store.maintain(txn, 1_000, 6)
+    assert store.index.evicted_early == {}
+    check_all(store, made, 1_000)
+    check_all(store, made, 1_000, store.loaded())
 
 
 def test_expired_segments_make_room_before_living_ones(store):
