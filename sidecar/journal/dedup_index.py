@@ -144,12 +144,14 @@ class DedupIndex:
         self._staged[digest] = entry
 
     def write(self, txn: Any, first_seq: int) -> None:
-        """Put what was staged as one block.
+        """Put what was staged as one block; nothing when nothing was.
 
         Args:
             txn: The running transaction.
             first_seq: Greater than of any block before.
         """
+        if not self._staged:
+            return
         assert first_seq > self._draft.newer.last_seq
         mix = self._mix
         self._block = b"".join([pack_entry(mix(digest)[2], entry) for digest, entry in self._staged.items()])

@@ -413,6 +413,7 @@ def test_every_field_of_an_entry_comes_back(store):
 
 def test_an_empty_transaction_changes_nothing(store):
     with store.txn() as txn:
+        store.index.write(txn, 1)
         store.maintain(txn, 1_000)
     assert store.rows() == []
 
