@@ -167,7 +167,8 @@ class _Slice:
             await self._unlink(ref, letters[ref])
         self._tally.ok("replayed", len(done))
         for ref, reason in refused.items():
-            if reason == Refused.NOT_FOUND:
+            # A destination that this journal never knew cannot have been owed anything by it either.
+            if reason in {Refused.NOT_FOUND, Refused.UNKNOWN_DESTINATION}:
                 async for row in self._restore(ref, letters[ref], as_new=False):
                     yield row
             elif reason == Refused.NOT_ALLOWED and await self._is_left_over(ref):

@@ -16,15 +16,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from sidecar.admin import redrive
+from sidecar.admin import server as server_module
 from sidecar.admin.gateway import AdminOptions, DestinationInfo, ReloadResult, SourceInfo
 from sidecar.admin.server import AdminServer
 from sidecar.clock import Clock
+from sidecar.errors import JournalError, SidecarError
 from sidecar.feed import Feed
 from sidecar.journal import Journal
-from sidecar.journal.types import JournalOptions, Settlement
+from sidecar.journal.types import JournalOptions, Ref, Settlement
 from sidecar.lifecycle import Change
 from sidecar.metrics import Metrics
-from sidecar.model import ACK_DEFAULT, Attempt, Delivery, Event, State
+from sidecar.model import ACK_DEFAULT, Attempt, Delivery, Event, State, format_event_id
 from sidecar.outbound.deadletter import DeadLetterOptions, DeadLetters
 
 TOKEN = "t0ken-of-this-test"
@@ -337,6 +340,31 @@ async def test_only_exact_raw_paths_are_known(ask, path):
     assert (await ask("GET", path, tcp=True, headers=BEARER))[0] == 404
 
 
+async def test_a_body_that_does_not_come_is_given_up(ask, monkeypatch):
+    monkeypatch.setattr(server_module, "_BODY_S", 0.05)
+    head = f"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {TOKEN}\r\n".encode()
+    answer = await ask.raw(head + b"Webhook-Sidecar-Request: 1\r\nContent-Length: 5\r\n\r\n{")
+    assert b" 408 " in answer.split(b"\r\n")[0] + b" "
+
+
+async def test_expect_100_gets_its_100_only_after_the_gate(ask):
+    head = b"POST /-/reload HTTP/1.1\r\nHost: localhost\r\nWebhook-Sidecar-Request: 1\r\nExpect: 100-continue\r\n"
+    refused = await ask.raw(head + b"Content-Length: 2\r\n\r\n", wait_eof=False)
+    assert b" 401 " in refused
+    token = f"Authorization: Bearer {TOKEN}\r\n".encode()
+    assert (await ask.raw(head + token + b"Content-Length: 2\r\n\r\n", wait_eof=False)).startswith(b"HTTP/1.1 100 ")
+
+
+async def test_a_bug_is_answered_without_its_text(ask, world, monkeypatch):
+    def fail() -> None:
+        raise RuntimeError("canary")
+
+    monkeypatch.setattr(world, "sources", fail)
+    status, _, body = await ask("GET", "/api/v1/sources")
+    assert status == 500
+    assert b"canary" not in body
+
+
 # --- probes, metrics, drain
 
 
@@ -571,6 +599,76 @@ async def test_a_letter_of_another_journal_comes_in_as_unverified_where_its_name
     assert (view.event.body, view.event.verified) == (b"foreign", False)
 
 
+def pruned(world: World, destination: str = "app", **more: Any) -> Event:
+    """A sealed letter of ours whose event the journal no longer has."""
+    now = world.clock.wall_ms()
+    fields: dict[str, Any] = {"source": "github", "verified": True} | more
+    event = Event(
+        destinations=(destination,), received_at_ms=now, method=b"POST", path=b"/hooks/github", query=b"",
+        headers=[(b"A", b"b")], body=b"pruned", id=format_event_id(now, world.journal.journal_id, 5000), **fields,
+    )  # fmt: skip
+    log = (Attempt(1, now, 5, "4xx", 422, "status 422"),)
+    delivery = Delivery(event, destination, State.DYING, attempts=1, reason="rejected", log=log)
+    assert world.dead_letters.write_many([(delivery, now)])[0].done
+    return event
+
+
+@pytest.mark.parametrize("verified", [True, False])
+async def test_a_letter_whose_event_was_pruned_comes_back_as_itself_verified_as_it_was(ask, world, verified):
+    event = pruned(world, verified=verified)
+    rows = await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id]})
+    assert rows[-1]["outcomes"] == {"restored": 1}
+    view = await world.journal.event(event.id)
+    assert (view.event.body, view.event.verified, view.event.headers) == (b"pruned", verified, [(b"A", b"b")])
+    assert (view.deliveries[0].state, view.deliveries[0].round) == (State.PENDING, 1)
+    assert view.deliveries[0].log[0].status == 422
+    assert not os.path.exists(world.letter(event))
+
+
+async def test_a_pruned_letter_of_a_destination_that_is_gone_needs_another_one(ask, world):
+    event = pruned(world, "old")
+    rows = await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id]})
+    assert rows[0]["reason"] == "unknown_destination"
+    assert os.path.exists(world.letter(event, "old"))
+    rows = await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id], "to": "audit"})
+    assert rows[-1]["done"] == 1
+    assert await world.state(event.id, "audit") is State.PENDING
+    assert not os.path.exists(world.letter(event, "old"))
+
+
+async def test_a_changed_letter_must_name_a_source_of_ours(ask, world):
+    event = await world.accept()
+    await world.kill(event)
+    edit(world.letter(event), lambda c: c.update(source="invented"))
+    rows = await ask.rows("/api/v1/dead-letters/replay", {"all": True, "edited": True})
+    assert rows[0]["reason"] == "unknown_source"
+    assert os.path.exists(world.letter(event))
+
+
+async def test_a_full_journal_refuses_to_restore_and_keeps_the_file(ask, world, monkeypatch):
+    event = pruned(world)
+
+    async def refuse(*_: Any, **__: Any) -> str:
+        raise JournalError("the journal takes nothing now: storage_full")
+
+    monkeypatch.setattr(world.journal, "restore", refuse)
+    rows = await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id]})
+    assert rows[0]["reason"].startswith("the journal takes nothing now")
+    assert os.path.exists(world.letter(event))
+
+
+async def test_left_over_files_are_swept_and_those_of_the_dead_stay(world):
+    alive, still_dead = await world.accept(), await world.accept()
+    for event in (alive, still_dead):
+        await world.kill(event)
+    await world.journal.replay([Ref(alive.id, "app")])  # and the process died before it came to unlink
+    kept = pruned(world)
+    assert await redrive.remove_left_over(world) == 1
+    assert not os.path.exists(world.letter(alive))
+    assert os.path.exists(world.letter(still_dead))
+    assert os.path.exists(world.letter(kept))
+
+
 async def test_a_letter_that_is_a_link_or_lies_in_another_folder_is_not_taken(ask, world):
     event = await world.accept()
     await world.kill(event)
@@ -714,8 +812,6 @@ async def test_tail_streams_what_happens_and_unwatches_when_its_reader_goes(ask,
 
 
 async def test_a_stale_socket_is_replaced_and_anything_else_is_left_alone(world, tmp_path):
-    from sidecar.errors import SidecarError
-
     path = str(tmp_path / "x.sock")
     stale = socket.socket(socket.AF_UNIX)
     stale.bind(path)

@@ -1,0 +1,126 @@
+"""What the doctor finds."""
+
+from __future__ import annotations
+
+import os
+import resource
+import socket
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from sidecar.cli import findings
+from sidecar.cli.findings import Finding, examine
+from sidecar.config.load import load_settings
+from sidecar.config.settings import Settings
+
+CONFIG = """
+[server]
+listen = "127.0.0.1:{port}"
+[admin]
+listen = "127.0.0.1:0"
+[sources.a]
+path = "/a"
+max_body = "64KiB"
+verify = "github"
+secrets = [{{ value = "x" }}]
+destinations = ["tcp", "unix"]
+[destinations.tcp]
+url = "http://127.0.0.1:{backend}{{path}}"
+[destinations.unix]
+url = "unix:{folder}/app.sock:/in"
+[journal]
+max_size = "16MiB"
+[dead_letters]
+max_size = "1MiB"
+"""
+
+
+@pytest.fixture
+def backend():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        yield s.getsockname()[1]
+
+
+@pytest.fixture
+def settings(tmp_path: Path, backend: int) -> Settings:
+    config = tmp_path / "config.toml"
+    config.write_text(CONFIG.format(port=0, backend=backend, folder=tmp_path))
+    return load_settings(str(config), env={})
+
+
+def found(settings: Settings) -> dict[str, Finding]:
+    return {f.check: f for f in examine(settings)}
+
+
+def test_sound_surroundings_are_ok(settings, tmp_path):
+    with socket.socket(socket.AF_UNIX) as app:
+        app.bind(str(tmp_path / "app.sock"))
+        app.listen()
+        report = found(settings)
+    assert {c for c, f in report.items() if f.verdict == "fail"} == set()
+    assert report["destination tcp"].verdict == "ok"
+    assert report["destination unix"].verdict == "ok"
+    assert report["journal fsync"].verdict in {"ok", "warn"}
+    assert report["server.listen"].verdict == "ok"
+
+
+def test_a_backend_that_is_down_is_a_warning_only(settings):
+    assert found(settings)["destination unix"].verdict == "warn"
+
+
+def test_a_taken_port_fails(settings, backend):
+    taken = msgspec.structs.replace(
+        settings, server=msgspec.structs.replace(settings.server, listen=f"127.0.0.1:{backend}")
+    )
+    assert found(taken)["server.listen"].verdict == "fail"
+
+
+def test_too_few_file_descriptors_fail(settings, monkeypatch):
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
+    finding = found(settings)["file descriptors"]
+    assert finding.verdict == "fail"
+    assert "ulimit -n" in finding.fix
+
+
+@pytest.mark.parametrize(("kind", "verdict"), [("nfs4", "fail"), ("fuse.s3", "fail"), ("tmpfs", "warn"), ("xfs", "ok")])
+def test_the_file_system_must_be_local(settings, monkeypatch, kind, verdict):
+    monkeypatch.setattr(findings, "file_system_type", lambda _: kind)
+    assert found(settings)["journal"].verdict == verdict
+
+
+class Volume:
+    f_frsize = 1
+    f_blocks = 17 << 20
+    f_bavail = 1 << 20
+
+
+def test_a_volume_that_is_too_small_or_full_is_named(settings, monkeypatch):
+    monkeypatch.setattr(os, "statvfs", lambda _: Volume())
+    report = found(settings)
+    assert report["journal size"].verdict == "warn"
+    assert report["dead letters size"].verdict == "ok"
+    Volume.f_blocks, Volume.f_bavail = 1 << 40, 1
+    assert found(settings)["journal size"].verdict == "fail"
+
+
+def test_a_folder_that_cannot_be_written_fails(settings, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert found(settings)["journal"].verdict == "fail"
+
+
+def test_a_clock_in_the_past_fails(monkeypatch):
+    class Old:
+        def wall_ms(self) -> int:
+            return 1_000_000_000_000
+
+    monkeypatch.setattr(findings, "Clock", Old)
+    assert findings._clock().verdict == "fail"
+
+
+def test_a_long_stop_is_a_warning(settings):
+    slow = msgspec.structs.replace(settings, drain=msgspec.structs.replace(settings.drain, accept_for_s=60.0))
+    assert findings._grace(slow).verdict == "warn"
