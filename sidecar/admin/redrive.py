@@ -189,7 +189,7 @@ class _Slice:
         await journal.register_live([event.source], [destination])
         try:
             if as_new:
-                event = msgspec.structs.replace(event, id="", verified=False, replay_of=ref.event_id)
+                event = msgspec.structs.replace(event, id="", replay_of=ref.event_id)
                 new_id = await journal.restore(event, destination, (), verified=False)
                 # It takes the place of the dead delivery, where this journal still remembers one.
                 await journal.remove_dead([ref])
