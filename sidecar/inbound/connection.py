@@ -101,7 +101,7 @@ class Connection(Outgoing):
         self._eof = True
         if self.give_up():
             self._phase = DEAF
-        if self.owed or self._held:
+        if (self.owed or self._held) and not self._secure:  # TLS has no half-closed connections
             return True
         self._phase = OVER
         return False
@@ -252,7 +252,7 @@ class Connection(Outgoing):
         head = Head(
             method, target, path, query, headers, lower, repeated, declared, self._peer, self._secure, self._started_s
         )
-        keep = minor == b"1" and framing.keeps_alive(lower)
+        keep = minor == b"1" and framing.keeps_alive(lower, repeated)
         try:
             verdict = self.shared.app.head(head)
         except Exception as e:  # noqa: BLE001 - the top of a request

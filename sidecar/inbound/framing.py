@@ -103,12 +103,12 @@ def _line_fault(line: bytes) -> Refusal | None:
 
 
 def _field_fault(fields: bytes) -> Refusal:
-    for line in fields.split(b"\r\n"):
+    for line in fields.split(b"\r\n")[:-1]:
         if not _FIELD.fullmatch(line):
             if line[:1] in {b" ", b"\t"} or _SPACED_NAME.match(line):
                 return Refusal.BAD_FRAMING
             return Refusal.BAD_HEADER
-    return Refusal.BAD_FRAMING  # unreachable while HEAD and these rules agree; a doubt if they do not
+    return Refusal.BAD_FRAMING  # not reached while HEAD and these rules agree; a doubt if they do not
 
 
 def is_simple_request(data: bytes) -> bool:
@@ -188,22 +188,23 @@ def has_host(lower: Mapping[bytes, bytes], repeated: frozenset[bytes], minor: by
     return _HOST.fullmatch(host) is not None and b"host" not in repeated
 
 
-def keeps_alive(lower: Mapping[bytes, bytes]) -> bool:
+def keeps_alive(lower: Mapping[bytes, bytes], repeated: frozenset[bytes]) -> bool:
     """Whether an HTTP/1.1 sender may go on using the connection."""
     value = lower.get(b"connection")
-    if value is not None and b"close" in [token.strip(b" \t") for token in value.lower().split(b",")]:
-        return False
+    if value is not None:
+        if b"connection" in repeated or b"close" in [token.strip(b" \t") for token in value.lower().split(b",")]:
+            return False
     return b"proxy-connection" not in lower
 
 
 def has_odd_target(method: bytes, target: bytes) -> bool:
-    """Whether a target that does not begin with "/" is of no form that the method allows.
+    """Whether a target that does not begin with "/" is of no form that the method, not CONNECT, allows.
 
     Source: RFC 9112, 3.2.
     """
-    if method == b"CONNECT":
-        return False
-    return target != b"*" if method == b"OPTIONS" and target[:1] == b"*" else _ABSOLUTE.fullmatch(target) is None
+    if target == b"*":
+        return method != b"OPTIONS"
+    return _ABSOLUTE.fullmatch(target) is None
 
 
 def split_target(target: bytes, host: bytes | None, authorities: frozenset[bytes]) -> tuple[bytes, bytes] | Refusal:

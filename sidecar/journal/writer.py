@@ -39,7 +39,7 @@ from sidecar.journal.records import (
     events_block,
     events_key,
 )
-from sidecar.journal.retention import EARLY_FILL, Retention
+from sidecar.journal.retention import Retention, early_fill
 from sidecar.journal.types import AppendDone, Appended, Claim, Duplicate, Settlement
 from sidecar.log import get_logger
 from sidecar.metrics import Metrics
@@ -157,6 +157,9 @@ class Writer:
         self.busy_since_s = 0.0  # monotonic; 0 while there is nothing to do
         self.last_commit_s = clock.monotonic_s()
         self.reserve_bytes = max(environment.capacity_bytes // 10, MIN_RESERVE_BYTES)
+        # Often enough that pruning begins before the reserve is reached, in a small journal, too.
+        self._measure_after_bytes = min(MAX_ARRIVAL_BYTES // 2, environment.capacity_bytes // 50)
+        retention.early_fill = early_fill(environment.capacity_bytes, self.reserve_bytes)
         self._measure_now()
 
     # --- event loop's side
@@ -381,7 +384,11 @@ class Writer:
         if stale:
             self._metrics.settlements_stale.inc(by=stale)
         self._grown_bytes += sum(a.size for a in batch.arrivals)
-        if now_s >= self._next_stat_s or self._grown_bytes > MAX_ARRIVAL_BYTES // 2 or self.fill > EARLY_FILL:
+        if (
+            now_s >= self._next_stat_s
+            or self._grown_bytes > self._measure_after_bytes
+            or self.fill > self._retention.early_fill
+        ):
             self._measure_now()
 
     def _append_all(self, txn: lmdb.Transaction, batch: Batch, books: Books, changes: Changes, now_ms: int) -> None:

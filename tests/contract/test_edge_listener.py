@@ -110,6 +110,7 @@ ROWS = [
     good("Upgrade, chunked, and another", chunked(b"ab", extra=b"Connection: upgrade\r\nUpgrade: x\r\n") + post(), b"ab", b"{}"),
     good("Connection: close", post(extra=b"Connection: close\r\n"), b"{}", closed=True),
     good("Connection: keep-alive, Close", post(extra=b"Connection: keep-alive, Close\r\n"), b"{}", closed=True),
+    good("Connection twice", post(extra=b"Connection: keep-alive\r\nConnection: close\r\n"), b"{}", closed=True),
     good("Proxy-Connection", post(extra=b"Proxy-Connection: keep-alive\r\n"), b"{}", closed=True),
     good("HTTP/1.0", head(CL2, line=b"POST /hook HTTP/1.0\r\n") + END, b"{}", closed=True),
     good("HTTP/1.0 without Host", head(CL2, line=b"POST /hook HTTP/1.0\r\n", host=b"") + END, b"{}", closed=True),

@@ -60,7 +60,7 @@ class JournalModel(RuleBasedStateMachine):
         self.loop.close()
         shutil.rmtree(self.path)
 
-    def run(self, work):  # noqa: D102
+    def run(self, work):
         return self.loop.run_until_complete(work)
 
     async def open(self) -> None:
@@ -134,7 +134,9 @@ class JournalModel(RuleBasedStateMachine):
     def window(self, destination, start, most) -> None:
         found = self.run(self.books.fresh(destination, start, max_events=most))
         wanted = {
-            i for i, e in self.events.items() if (r := e.rows.get(destination)) and r.state is State.PENDING and not r.due_at_ms
+            i
+            for i, e in self.events.items()
+            if (r := e.rows.get(destination)) and r.state is State.PENDING and not r.due_at_ms
         }
         got = [d.event.id for d in found]
         assert len(got) == len(set(got)), "a window names a delivery once"
@@ -195,7 +197,11 @@ class JournalModel(RuleBasedStateMachine):
     # --- operators
 
     @precondition(lambda self: self.events)
-    @rule(data=st.data(), destination=st.sampled_from(DESTINATIONS), verb=st.sampled_from(["replay", "discard", "remove_dead"]))
+    @rule(
+        data=st.data(),
+        destination=st.sampled_from(DESTINATIONS),
+        verb=st.sampled_from(["replay", "discard", "remove_dead"]),
+    )
     def operate(self, data, destination, verb) -> None:
         event_id = data.draw(st.sampled_from(sorted(self.events)))
         row = self.events[event_id].rows.get(destination)
