@@ -191,9 +191,10 @@ def has_host(lower: Mapping[bytes, bytes], repeated: frozenset[bytes], minor: by
 def keeps_alive(lower: Mapping[bytes, bytes], repeated: frozenset[bytes]) -> bool:
     """Whether an HTTP/1.1 sender may go on using the connection."""
     value = lower.get(b"connection")
-    if value is not None:
-        if b"connection" in repeated or b"close" in [token.strip(b" \t") for token in value.lower().split(b",")]:
-            return False
+    if value is not None and (
+        b"connection" in repeated or b"close" in [token.strip(b" \t") for token in value.lower().split(b",")]
+    ):
+        return False
     return b"proxy-connection" not in lower
 
 
