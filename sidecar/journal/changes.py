@@ -145,7 +145,7 @@ class Changes:
         there, other = self._now(to, first, slot)
         away = next_state(state, Change.REDIRECT)
         arrive = next_state(there, Change.REDIRECT if there is State.ABSENT else Change.REPLAY)
-        if away is None or arrive is None or destination == to:
+        if away is not State.REDIRECTED or arrive is None or destination == to:
             return Refused.NOT_ALLOWED
         self._apply(destination, first, slot, state, away, record)
         self._apply(to, first, slot, there, arrive, other)

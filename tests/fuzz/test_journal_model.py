@@ -305,6 +305,7 @@ class JournalModel(RuleBasedStateMachine):
     def look_ups_agree(self) -> None:
         if not hasattr(self, "books") or not self.events:
             return
+        self.forget()
         page = self.run(self.books.journal.events(EventQuery(limit=1000)))
         found = {v.event.id: {d.destination: d.state for d in v.deliveries} for v in page.events}
         for event_id, known in self.events.items():
