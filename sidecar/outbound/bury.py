@@ -121,6 +121,8 @@ class Undertaker:
         if name in self._left or many:
             self._left.setdefault(name, 0.0)
             self._missed.add(name)
+            if name in self._stuck_s:
+                self._count_waiting(name)
         else:
             self._take(delivery)
         self._wake.set()
@@ -203,16 +205,22 @@ class Undertaker:
         for name, written in stuck.items():
             wait_s = self._stuck_s[name] = min(self._stuck_s.get(name, AGAIN_S / 2) * 2, AGAIN_MOST_S)
             self._left[name] = self._clock.monotonic_s() + wait_s
-            waiting = self._journal.counters().dying.get(name, 0)
-            self._metrics.dead_letters_waiting.set(waiting, name)
+            waiting = self._count_waiting(name)
             why = "dead_letters.max_size is reached" if written.full and not written.error else written.error
             log.limited(
                 f"bury {name}", "error", "dead letters wait for room", destination=name, waiting=waiting, why=why
             )
 
+    def _count_waiting(self, name: str) -> int:
+        waiting = self._journal.counters().dying.get(name, 0)
+        self._metrics.dead_letters_waiting.set(waiting, name)
+        return waiting
+
     def _settled(self, settlement: Settlement, applied: bool) -> None:
         self._unsettled -= 1
         self._forget(settlement.delivery)
+        if settlement.delivery.destination in self._stuck_s:
+            self._count_waiting(settlement.delivery.destination)
         if not applied:
             # Whoever changed it has decided about its file, too.
             delivery = settlement.delivery
