@@ -583,7 +583,8 @@ class _Block:
             row = self.states.get(destination)
             if row is None:
                 row = self.states[destination] = bytearray()
-            row.extend(bytes(slot - len(row)))
+            if slot > len(row):
+                row.extend(bytes(slot - len(row)))
             row.append(State.PENDING)
 
     def put(self, txn: lmdb.Transaction, db: dict[bytes, Any]) -> None:

@@ -156,12 +156,15 @@ class Lane:
         now_s = self._around.clock.monotonic_s()
         outlet, hold, hand, claim = self.outlet, self.hold, self.hand, self._claim
         if outlet is not None:
-            while self.in_flight < hold.limit(now_s) and self.unsettled < MAX_UNSETTLED:
+            limit = hold.limit(now_s)
+            while self.in_flight < limit and self.unsettled < MAX_UNSETTLED:
                 delivery = hand.pop()
                 if delivery is None:
                     break
                 self._begin(outlet, delivery)
-            limit = hold.limit(now_s)  # reading ahead needs no free place, except for a probe
+            if not (hand.wants_read or hold.held or now_s < hold.paused_until_s):
+                return  # all is in hand, and nothing waits for a time
+            # Reading ahead needs no free place, except for a probe.
             if limit > (self.in_flight if hold.held else 0) and not claim.busy and now_s >= claim.not_before_s:
                 read = hand.plan(self._journal.clock_ms(), probing=hold.held)
                 if read is not None:
