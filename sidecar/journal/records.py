@@ -392,7 +392,7 @@ def history_entries(value: bytes | memoryview) -> dict[int, tuple[State, Record]
         crc, length = _ENTRY.unpack_from(value, at)
         at += _ENTRY.size
         body = value[at : at + length]
-        if zlib.crc32(body) != crc:
+        if len(body) != length or zlib.crc32(body) != crc:
             raise CorruptRecord("history: checksum")
         at += length
         try:
