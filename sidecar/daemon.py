@@ -147,6 +147,7 @@ class Daemon:
     async def serve(self, companion: Companion | None = None) -> int:
         """Start, wait for the end, stop; the exit code."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_callback_failed)
         self._handle_signals(loop)
         try:
             await self._start(loop, companion)
@@ -464,8 +465,16 @@ class Daemon:
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a background task failed", error=f"{type(task.exception()).__name__}: {task.exception()}")
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a background task failed", error=log.bug_text(error))
+
+
+def _callback_failed(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Log a bug that nobody else caught; the loop's own way is a traceback, whose last line may quote a request."""
+    del loop
+    error = context.get("exception")
+    why = log.bug_text(error) if isinstance(error, BaseException) else str(context.get("message", ""))
+    _log.limited("callback", "error", "a callback failed on a bug", error=why)
 
 
 def _names(settings: Settings) -> tuple[list[str], list[str]]:
