@@ -269,6 +269,25 @@ def test_a_token_of_any_bytes_opens(sink, tmp_path):
                 assert raw.send(head + token + b"\r\n\r\n").answer().status == status
 
 
+def test_a_token_that_a_reload_takes_away_is_followed_by_a_fresh_one(sink, tmp_path):
+    daemon = Daemon(tmp_path, CONFIG.format(url=sink.url), admin=f'token = {{ value = "{TOKEN}" }}')
+    command = [sys.executable, "-m", "sidecar", "run", "--config", str(daemon.config)]
+    with Terminal(command, tmp_path, daemon.env) as terminal:
+        terminal.read_until('"ready"')
+        daemon.write(CONFIG.format(url=sink.url))
+        terminal.process.send_signal(signal.SIGHUP)
+        link = re.search(r"#token=(\S{43})\s", terminal.read_until("\r\n\r\n", after="#token="))
+        assert link is not None, terminal.shown
+        assert tcp(daemon, "/api/v1/status").status == 401
+        assert tcp(daemon, "/api/v1/status", token=link[1]).status == 200
+        daemon.write(CONFIG.format(url=sink.url), admin='token = { value = "another" }')
+        terminal.process.send_signal(signal.SIGHUP)
+        eventually(lambda: tcp(daemon, "/api/v1/status", token="another").status == 200)
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 0
+        assert "another" not in terminal.shown
+
+
 # --- probes
 
 

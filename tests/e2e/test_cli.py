@@ -420,6 +420,22 @@ def test_an_interrupted_replay_keeps_what_is_done(daemon):
     assert daemon.audit()["ok"]
 
 
+def test_a_replay_whose_daemon_goes_says_so(sink, tmp_path):
+    with Daemon(tmp_path, CONFIG.format(url=sink.url, closed=free_port())) as daemon:
+        for n in range(5):
+            dead(daemon, b'{"say":"refuse me","n":%d}' % n)
+        enqueued = daemon.scrape().total("enqueued_total")
+        env = {**daemon.env, "WEBHOOK_SIDECAR_CONFIG": str(daemon.config)}
+        command = [sys.executable, "-m", "sidecar", "dlq", "replay", "--all", "--rate", "1"]
+        with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            eventually(lambda: daemon.scrape().total("enqueued_total") > enqueued, 30, "the first one is back")
+            daemon.kill()
+            _, err = process.communicate(timeout=30)
+        assert process.returncode == 69
+        assert b"error: the daemon went away" in err
+        assert b"Traceback" not in err
+
+
 # --- without a daemon
 
 
