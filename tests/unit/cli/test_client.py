@@ -25,6 +25,9 @@ def answering(path: str, answer: bytes) -> Iterator[Client]:
         with connection:
             connection.recv(65536)
             connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):  # the rest of a request that came in pieces, up to its end
+                pass
 
     thread = threading.Thread(target=serve)
     thread.start()
