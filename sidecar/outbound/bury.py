@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from sidecar.clock import Clock
 from sidecar.journal.types import Counters, Settlement
 from sidecar.lifecycle import Change
-from sidecar.log import get_logger
+from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
 from sidecar.model import Delivery
 from sidecar.outbound.deadletter import DeadLetters, Written
@@ -140,7 +140,7 @@ class Undertaker:
                 if not await self._round():
                     await self._rest()
             except Exception as e:  # noqa: BLE001 - the journal's trouble, or a bug: never the end of this
-                log.limited("bury", "error", "writing dead letters failed", error=repr(e))
+                log.limited("bury", "error", "writing dead letters failed", error=bug_text(e))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wait_for_stop(), AGAIN_S)
 

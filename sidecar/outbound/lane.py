@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.journal.types import Settlement
 from sidecar.lifecycle import Change
-from sidecar.log import get_logger
+from sidecar.log import bug_text, get_logger
 from sidecar.model import Attempt, DeadReason, Delivery, Event, Outcome, OutcomeKind
 from sidecar.outbound.claim import Claim
 from sidecar.outbound.deliver import Result
@@ -224,8 +224,9 @@ class Lane:
                     self._around.metrics.resigned.inc(event.source)
             outlet.running[seq] = outlet.destination.attempt(delivery, resigned or (), done)
         except Exception as e:  # noqa: BLE001 - one event's bug must not cost the others their turn
+            why = bug_text(e)
             log.limited(
-                "attempt", "error", "a try could not begin", destination=self.name, event_id=event.id, error=repr(e)
+                "attempt", "error", "a try could not begin", destination=self.name, event_id=event.id, error=why
             )
             started_at_ms = self._around.clock.wall_ms()
             result = Result(failure="garbage", error="internal error", started_at_ms=started_at_ms)
