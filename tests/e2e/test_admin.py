@@ -214,6 +214,37 @@ def test_guessing_is_slowed_down_but_not_for_the_socket(sink, tmp_path):
         assert tcp(daemon, "/readyz", token=None).status == 200
 
 
+def test_a_second_socket_in_the_place_of_tcp_is_for_its_group_and_asks_for_the_token(sink, tmp_path):
+    """For a monitoring agent in a container of its own, say: probes and metrics are free, the rest is not."""
+    path = f"{tmp_path}/metrics.sock"
+    env = {"WEBHOOK_SIDECAR__ADMIN__LISTEN": f"unix:{path}"}
+    with Daemon(tmp_path, CONFIG.format(url=sink.url), admin=f'token = {{ value = "{TOKEN}" }}', env=env):
+        assert stat.S_IMODE(os.stat(path).st_mode) == 0o660
+
+        def ask(target: str, token: str = "") -> int:
+            with Raw(path) as raw:
+                authorization = f"Authorization: Bearer {token}\r\n" if token else ""
+                return raw.send(f"GET {target} HTTP/1.1\r\nHost: x\r\n{authorization}\r\n".encode()).answer().status
+
+        assert (ask("/readyz"), ask("/metrics")) == (200, 200)
+        assert (ask("/api/v1/status"), ask("/api/v1/status", "wrong"), ask("/api/v1/status", TOKEN)) == (401, 401, 200)
+
+
+def test_a_bulk_request_that_makes_no_sense_is_an_error_and_not_a_stream(daemon):
+    for path, body in {
+        "dead-letters/replay": {"all": True, "state": "pending"},
+        "dead-letters/rm": {},
+        "events/replay": {"ids": ["wse_short"]},
+        "events/discard": {"all": True, "unknown": 1},
+    }.items():
+        status, answer = daemon.admin("POST", f"/api/v1/{path}", body)
+        assert (status, json.loads(answer)["error"]["code"]) == (400, "bad_request"), (path, answer)
+    answer = tcp(daemon, "/api/v1/events/replay", method="POST", body=b"{", Webhook_Sidecar_Request="1")
+    assert (answer.status, answer.code) == (400, "bad_request")
+    many = "&".join(f"p{n}=1" for n in range(40))
+    assert tcp(daemon, f"/api/v1/events?{many}").status == 400
+
+
 # --- the token that nobody configured
 
 

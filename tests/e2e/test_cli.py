@@ -16,6 +16,7 @@ import lmdb
 import msgspec
 import pytest
 
+from tests.support.backends import make_certificates
 from tests.support.daemon import Daemon, eventually, free_port
 from tests.support.senders import Raw, framed, fresh_id, github
 from tests.support.sink import Sink
@@ -173,6 +174,33 @@ def test_send_to_a_source_that_is_not_there(daemon):
     assert "github" in call(daemon, "send", "--source", "nobody", code=3)[1], "names those that are"
     call(daemon, "send", code=2)
     call(daemon, "send", "--source", "github", "--file", "/does/not/exist", code=2)
+
+
+@pytest.mark.parametrize("way", ["a Unix socket", "TLS", "every address"])
+def test_send_finds_the_listener_wherever_it_is(way, sink, tmp_path):
+    made = tmp_path / "tls"
+    made.mkdir()
+    server, listen = "", f"unix:{tmp_path}/hooks.sock"
+    if way == "TLS":
+        make_certificates(made)
+        server, listen = f'tls = {{ cert = "{made}/good.pem", key = "{made}/good.key" }}', f"127.0.0.1:{free_port()}"
+    elif way == "every address":
+        listen = f"[::]:{free_port()}"
+    env = {"WEBHOOK_SIDECAR__SERVER__LISTEN": listen}
+    config = CONFIG.format(url=sink.url, closed=free_port())
+    with Daemon(tmp_path, config, server=server, env=env) as daemon:
+        (row,) = rows(daemon, "send", "--source", "github", "--header", "X-Extra: yes")
+        assert row["status"] == 200
+        eventually(lambda: [r for r in sink.requests if r.event_id == row["event_id"]])
+        assert [r.get("X-Extra") for r in sink.requests if r.event_id == row["event_id"]] == ["yes"]
+    call(daemon, "send", "--source", "github", "--header", "no colon", code=2)
+
+
+def test_send_needs_a_secret_that_is_active_now(sink, tmp_path):
+    past = CONFIG.format(url=sink.url, closed=free_port())
+    past = past.replace('value = "cli-secret"', 'value = "cli-secret", not_after = 2020-01-01T00:00:00Z')
+    with Daemon(tmp_path, past) as daemon:
+        assert "no active secret" in call(daemon, "send", "--source", "github", code=78)[1]
 
 
 # --- did we get it?
@@ -343,6 +371,33 @@ def test_dead_letters_from_the_list_to_the_end(daemon, sink):
     out, err = call(daemon, "dlq", "replay", there, "wse_00000000000000000000000000", code=4)
     assert "1 replayed, 1 failed" in out.replace("  ", " ")
     assert "wse_00000000000000000000000000" in err
+
+
+def test_a_letter_that_was_changed_says_what_is_wrong_with_it(daemon):
+    body = b"refuse me \xff\xfe and this is no text"
+    event_id = dead(daemon, body)
+    assert "bytes that are not text" in call(daemon, "dlq", "show", event_id)[0]
+    long = dead(daemon, b"refuse me" + b"\n" + b"y" * 5000)
+    assert "more bytes" in call(daemon, "dlq", "show", long)[0]
+    letter = daemon.folder / "dead-letters" / "app" / f"{event_id}.json"
+    letter.write_text(json.dumps(json.loads(letter.read_text()) | {"died_at": "2026-01-01T00:00:00.000Z"}))
+    assert "would not be replayed: mac_mismatch" in call(daemon, "dlq", "show", event_id)[0]
+    assert "mac_mismatch" in call(daemon, "dlq", "replay", event_id, code=1)[1]
+    letter.write_text("{")
+    assert "would not be replayed: malformed" in call(daemon, "dlq", "show", event_id)[0]
+    assert [r["problem"] for r in rows(daemon, "dlq", "ls") if r["event_id"] == event_id] == ["malformed"]
+    assert "no dead letters match" in call(daemon, "dlq", "ls", "--reason", "expired")[1]
+    first = call(daemon, "dlq", "ls", "-n", "1", "--json")
+    cursor = first[1].split("--cursor ")[1].split()[0]
+    assert [r["event_id"] for r in rows(daemon, "dlq", "ls", "-n", "1", "--cursor", cursor)] == [event_id]
+    assert [r["event_id"] for r in rows(daemon, "dlq", "show", long, "--destination", "app")] == [long]
+    call(daemon, "dlq", "show", long, "--destination", "down", code=3)
+    call(daemon, "dlq", "show", "wse_", code=2)  # several begin like this
+    for narrow, count in (("source=github", 1), ("contains=refuse", 1), ("key=nothing", 0), ("source=slack", 0)):
+        found = rows(
+            daemon, "dlq", "replay", "--dry-run", *f"--{narrow}".split("="), "--reason", "rejected", "--max", "1"
+        )
+        assert found[0]["matched"] == count, narrow
 
 
 def test_events_are_replayed_discarded_and_redirected(daemon, sink):

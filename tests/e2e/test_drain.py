@@ -167,18 +167,14 @@ def test_sigterm_under_load_answers_what_is_in_flight_and_loses_nothing(tmp_path
                     return  # nobody listens any more
                 with raw:
                     while True:
-                        begun = False
                         try:
-                            raw.send(request(b'{"sender":%d}' % n))
-                            begun = True
-                            answer = raw.answer()
+                            answer = raw.send(request(b'{"sender":%d}' % n)).answer()
                         except EOFError as e:
                             if "so far: b''" not in str(e):
                                 cut_off.append(str(e))
                             break
                         except OSError:
                             break
-                        assert begun
                         statuses[answer.status] += 1
                         if answer.status == 200:
                             accepted.append(answer.headers["webhook-sidecar-event-id"])
@@ -201,13 +197,11 @@ def test_sigterm_under_load_answers_what_is_in_flight_and_loses_nothing(tmp_path
         assert len(accepted) > before, "it still accepted during accept_for"
         assert not cut_off, "no answer was cut off in the middle"
         assert set(statuses) <= {200, 503}
-        left = eventually(lambda: daemon.logged("stopped"))[0]["left_pending"]
         daemon.start()
         eventually(lambda: daemon.pending() == 0, 60, "the next process delivers the rest")
         assert set(sink.ids()) >= set(accepted)
         assert all(r.attempt == 1 for r in sink.requests), "the shutdown used no attempt"
         assert daemon.audit()["ok"]
-        assert left >= 0
 
 
 def test_a_request_that_has_begun_is_answered_by_a_stopping_process(sink, tmp_path):
