@@ -71,7 +71,7 @@ crash: $(VENV)/.installed-dev ## Kill it over and over and look for a lost event
 	@CRASH_CYCLES=$(CYCLES) $(BIN)/python -m pytest -q tests/crash $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## Measure it beside its limits and budgets, ten minutes; ARGS=--quick two, ARGS=--full long, ARGS="ack idle" a part
+bench: $(VENV)/.installed-dev ## Measure it beside its limits and budgets, ten minutes; ARGS=--quick three, ARGS=--full long, ARGS="ack idle" a part
 	@$(BIN)/python -m tests.bench $(ARGS)
 
 .PHONY: cost

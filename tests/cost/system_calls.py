@@ -13,7 +13,7 @@ __all__ = ["system_calls"]
 
 WARM, COUNTED = 20, 150
 # How often threads wait for each other, and how often a loop looks up, is a matter of timing.
-NOT_COUNTED = "futex,epoll_wait,epoll_pwait,epoll_pwait2,sched_yield,restart_syscall,clock_nanosleep,rt_sigreturn"
+NOT_COUNTED = "futex,?epoll_wait,epoll_pwait,?epoll_pwait2,sched_yield,restart_syscall,clock_nanosleep,rt_sigreturn"
 _CALL = re.compile(r"^\d+ +(\w+)\(")
 
 
