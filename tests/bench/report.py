@@ -182,7 +182,7 @@ def _others(r: Results) -> str:
 
 
 def _sizing(r: Results) -> str:
-    heads = ("webhooks a second", "CPU per event", "processes", "CPU request", "memory limit each", "volume", "IOPS")
+    heads = ("webhooks a second", "processes", "CPU per event", "CPU request", "memory limit each", "volume", "IOPS")
     return as_markdown(heads, sizing(r["sizing"])) + "\n\n" + FORMULAS
 
 

@@ -103,6 +103,7 @@ class Bench:
 
     def delivered(self, daemon: Daemon, backend: str, copies: int, **fields: Any) -> dict[str, float]:
         """Load until its end and on until everything is delivered: CPU per event, receiving and delivering together."""
+        backend_reset(backend)
         warm = self.load(hooks(daemon), **{**fields, "seconds": 1.0, "warm_s": 0.0})
         wait_delivered(backend, warm.good() * copies)
         backend_reset(backend)

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from tests.bench.report import PAGE, TABLES, rewrite
-from tests.bench.sizing_table import FORMULAS, sizing
+from tests.bench.sizing_table import FORMULAS, between, sizing
 
 MARK = re.compile(r"<!-- bench: (\w+) -->\n")
 MACHINE = {"cpu": "c", "cores": 2, "kernel": "k", "python": "p", "commit": "x"}
@@ -41,12 +41,23 @@ def test_a_table_is_replaced_and_the_words_around_it_stay(monkeypatch):
 def test_a_pod_is_sized_by_the_formulas_that_the_page_states():
     (line,) = sizing({"1000": measured(100)})
     # 0.1 core x 1.5; (34 + 96) MiB x 1.25 in steps of 16; 1,000 x 2,000 B x a day / 0.7; ten pages an event
-    assert line == ("1,000", "100 µs", "1", "150m", "176 MiB", "230 GiB", "10,000")
-    for words in ("0.7 core", "x 1.5", "96 MiB", "1.25", "24 h / 0.7", "4 KiB page"):
+    assert line == ("1,000", "1", "100 µs", "150m", "176 MiB", "230 GiB", "10,000")
+    for words in ("0.7 of a core", "x 1.5", "96 MiB", "1.25", "24 h / 0.7", "4 KiB page"):
         assert words in FORMULAS.replace("\n  ", " ")
 
 
 def test_what_one_event_loop_cannot_do_takes_more_processes():
-    (line,) = sizing({"10000": measured(150, 20_000)})
-    assert line[2:4] == ("3", "2.2")
+    """Each of them has a smaller rate, at which an event costs more: that is reckoned with."""
+    found = {"1000": measured(400), "10000": measured(100, 20_000)}
+    line = sizing(found)[1]
+    processes, cpu_us = int(line[1]), float(line[2].removesuffix(" µs"))
+    assert processes > 10_000 * 100e-6 / 0.7
+    assert cpu_us == pytest.approx(between(found, 10_000 / processes, "cpu_us"), abs=0.5)
+    assert 10_000 / processes * cpu_us * 1e-6 <= 0.7
     assert line[5].endswith("TiB")
+
+
+def test_a_figure_between_two_rates_lies_between_them():
+    found = {"10": measured(1000), "1000": measured(10)}
+    assert between(found, 100, "cpu_us") == pytest.approx(100)
+    assert [between(found, rate, "cpu_us") for rate in (1, 10, 1000, 9999)] == [1000, 1000, 10, 10]
