@@ -71,8 +71,12 @@ crash: $(VENV)/.installed-dev ## Kill it over and over and look for a lost event
 	@CRASH_CYCLES=$(CYCLES) $(BIN)/python -m pytest -q tests/crash $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.installed-dev ## Measure it beside its limits and budgets, ten minutes; ARGS=--quick two, ARGS=--full long, ARGS="ack idle" a part
+bench: $(VENV)/.installed-dev ## Measure it beside its limits and budgets, ten minutes; ARGS=--quick three, ARGS=--full long, ARGS="ack idle" a part
 	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: cost
+cost: $(VENV)/.installed-dev ## Count what an event costs, beside the table in tests/cost/costs.py; instructions too, where valgrind is
+	@$(BIN)/python -m tests.cost
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the data of `make run`

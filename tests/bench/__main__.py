@@ -33,6 +33,7 @@ from tests.bench.scenarios import (
     keys,
     rates,
     restart,
+    sizing,
     troubled,
     watchers,
 )
@@ -54,6 +55,7 @@ SCENARIOS: dict[str, ModuleType] = {
     "restart": restart,
     "flood": flood,
     "watchers": watchers,
+    "sizing": sizing,
     "idle": idle,
 }
 TOOLS = {"taskset": "util-linux", "nginx": "nginx-light"}
@@ -116,7 +118,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
     parser.add_argument("scenarios", nargs="*", metavar="SCENARIO", help=f"of: {', '.join(SCENARIOS)}")
     size = parser.add_mutually_exclusive_group()
-    size.add_argument("--quick", action="store_true", help="two minutes")
+    size.add_argument("--quick", action="store_true", help="three minutes")
     size.add_argument("--full", action="store_true", help="ten million deliveries waiting, twenty million keys")
     parser.add_argument("--seconds", type=float, help="length of one measured window")
     parser.add_argument("--out", type=Path, default=ROOT / "build" / "bench", help="where figures and plots go")

@@ -6,7 +6,6 @@ Nothing here syncs before the end, so a journal is of use only when the function
 from __future__ import annotations
 
 import contextlib
-import os
 import random
 from collections.abc import Iterator
 from pathlib import Path
@@ -129,8 +128,3 @@ def fill_keys(path: Path, count: int, *, max_size_bytes: int = 16 << 30) -> None
             index.committed()
             seq += n
         books.last_seq = last
-
-
-def size_bytes(path: Path) -> int:
-    """Bytes a journal really takes on its disk."""
-    return os.stat(path / "data.mdb").st_blocks * 512

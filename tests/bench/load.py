@@ -68,6 +68,7 @@ class Result(msgspec.Struct, kw_only=True):
 
     Attributes:
         answered: Requests answered that belong to the window.
+        seconds: From the window's begin to the last answer that belongs to it.
         lost: Requests whose connection ended without an answer.
         unanswered: Requests of the window that were still out after ``PATIENCE_S``.
         per_s: Answered a second.
@@ -178,12 +179,12 @@ class Generator:
                 self.free(client)
             loop.call_at(loop.time() + load.warm_s + load.seconds, self._end)
         await self._ended.wait()
-        look()
-        if self._out:
+        if self._out:  # the window goes on until its last answer, so that a server behind its rate is charged for all
             try:
                 await asyncio.wait_for(self._empty.wait(), PATIENCE_S)
             except TimeoutError:
                 print(f"{self._out} requests were not answered within {PATIENCE_S} s", file=sys.stderr)
+        look()
         self._sending = False
         (begin_s, before, mine), (end_s, after, mine_after) = ends
         return Result(

@@ -1,4 +1,4 @@
-"""How much of everything: two minutes, ten minutes, or as long as it takes."""
+"""How much of everything: three minutes, ten minutes, or as long as it takes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ class Scale:
 
     Attributes:
         seconds: One measured window.
-        repeats: Windows whose best latency counts, where a figure is a latency (others use this machine, too).
+        repeats: Windows of which the best counts, where a figure is judged: others use this machine and its disk, too.
         rate: Honest webhooks a second in the scenarios that look at side effects.
         shares: Of the saturation rate, for the open loop.
         backlog: Deliveries that wait.

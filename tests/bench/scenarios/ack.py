@@ -7,6 +7,7 @@ from typing import Any
 from tests.bench.limits import commits, flushes, nginx
 from tests.bench.machine import SERVER_CORE, started
 from tests.bench.subject import Batches, Bench, dead_url
+from tests.support.daemon import Daemon
 
 CONNECTIONS = (64, 256)
 
@@ -22,12 +23,24 @@ def run(bench: Bench) -> dict[str, Any]:
             row["bare_us"] = bench.load(url, connections=connections, watch={"it": pid}).cpu_us("it")
         with bench.running({"app": dead_url()}) as daemon:
             bench.load_daemon(daemon, connections=connections, seconds=1.0)
-            batches = Batches(daemon)
-            result = bench.load_daemon(daemon, connections=connections)
-            row["batches"] = batches.since()
-        row["user_us"], row["sys_us"] = (s / result.good() * 1e6 for s in result.cpu_s["daemon"])
-        row["cpu_us"] = result.cpu_us("daemon")
-        row["per_s"] = result.per_s
-        row["lmdb"] = commits(bench.folder, max(1, round(row["batches"]["mean"])), 1024, bench.scale.seconds / 2)
-        row["lmdb_events_per_s"] = row["batches"]["mean"] * row["lmdb"]["per_s"]
+            tries = [_window(bench, daemon, connections) for _ in range(bench.scale.repeats)]
+        row |= min(tries, key=lambda t: t["cpu_us"])
     return found
+
+
+def _window(bench: Bench, daemon: Daemon, connections: int) -> dict[str, Any]:
+    batches = Batches(daemon)
+    result = bench.load_daemon(daemon, connections=connections)
+    seen = batches.since()
+    user_us, sys_us = (s / result.good() * 1e6 for s in result.cpu_s["daemon"])
+    # Right after it, on the same disk in the same mood.
+    lmdb = commits(bench.folder, max(1, round(seen["mean"])), 1024, bench.scale.seconds / 2)
+    return {
+        "user_us": user_us,
+        "sys_us": sys_us,
+        "cpu_us": user_us + sys_us,
+        "per_s": result.per_s,
+        "batches": seen,
+        "lmdb": lmdb,
+        "lmdb_events_per_s": seen["mean"] * lmdb["per_s"],
+    }
