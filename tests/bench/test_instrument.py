@@ -27,6 +27,8 @@ from tests.bench.table import as_text, rows, shown
 from tests.bench.target import TargetRefused, check_target
 from tests.bench.webhook import Webhooks, body_of
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it pins to cores and reads /proc: Linux only")
+
 RATE = 200
 WINDOW_S = 2.5
 STALL_S = 1.0
