@@ -33,7 +33,7 @@ from tests.bench.latency import summary
 from tests.bench.machine import cpu_s
 from tests.bench.webhook import Webhooks
 
-__all__ = ["Load", "Result"]
+__all__ = ["Generator", "Load", "Result"]
 
 PATIENCE_S = 20.0  # for answers that are still out when the window closes
 
@@ -154,6 +154,8 @@ class Generator:
         self._late: list[float] = []
         self._statuses: dict[str, int] = {}
         self._lost = 0
+        #: Set when the window begins.
+        self.measuring = asyncio.Event()
         self._ended = asyncio.Event()
         self._empty = asyncio.Event()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -170,6 +172,7 @@ class Generator:
 
         def look() -> None:
             ends.append((time.monotonic(), {n: cpu_s(pid) for n, pid in load.watch.items()}, time.process_time()))
+            self.measuring.set()
 
         loop.call_at(loop.time() + load.warm_s, look)
         if self._open:

@@ -20,7 +20,7 @@ __all__ = ["SERVER_CORE", "LOAD_CORE", "anonymous_mib", "cpu_s", "describe", "ex
 ROOT = Path(__file__).resolve().parents[2]
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
 
-_CORES = sorted(os.sched_getaffinity(0))
+_CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else [0]
 SERVER_CORE = _CORES[0]
 LOAD_CORE = _CORES[-1]  # the same one on a machine with one core: latencies are worth nothing there
 

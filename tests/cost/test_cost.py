@@ -13,6 +13,8 @@ from tests.cost.function_calls import function_calls
 from tests.cost.lmdb_calls import BATCH, lmdb_calls
 from tests.cost.system_calls import system_calls
 
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it counts with strace and /proc: Linux only")
+
 ACKED, DELIVERED = "acked", "acked and delivered"
 
 

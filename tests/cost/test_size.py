@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import sys
 
+import pytest
+
 from tests.cost.costs import excess
 from tests.cost.size import idle, installed_mib, loaded_modules, requirements, wheel_kib
 from tests.support.daemon import REPOSITORY
+
+pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it reads /proc: Linux only")
 
 # What `run` may load beside the standard library. A package that is not here has no business in a running daemon.
 THIRD_PARTY = {
