@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import dashboard
 import state_diagram
 
 from sidecar.cli import reference
@@ -26,6 +27,7 @@ def _config_schema() -> str:
 FILES: dict[str, Callable[[], str]] = {
     "config.example.toml": documents.example,
     "config.schema.json": _config_schema,
+    "deploy/grafana/webhook-sidecar.json": dashboard.dashboard_json,
     "docs/architecture.md": state_diagram.architecture,
     "docs/cli.md": reference.cli_reference,
     "docs/config.md": documents.reference,

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Install what some tests use beyond Python: faketime to move the clock of real processes, and the packages of the
-# Express app. Every one is optional: a test that misses its tool is skipped and says what to install.
+# Install what some tests use beyond Python: faketime to move the clock of real processes, Prometheus to try the rules and
+# the dashboard on, and the packages of the Express app. Every one is optional: a test that misses its tool is skipped and says what to install.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -13,6 +13,7 @@ if missing faketime; then packages="$packages faketime"; fi
 if missing strace; then packages="$packages strace"; fi
 if missing node; then packages="$packages nodejs"; fi
 if missing npm; then packages="$packages npm"; fi
+if missing prometheus || missing promtool; then packages="$packages prometheus"; fi
 
 if [ -n "$packages" ]; then
     if [ "$(id -u)" = 0 ] && ! missing apt-get; then
