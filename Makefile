@@ -85,4 +85,5 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS)
 	@sh scripts/make_venv.sh $(VENV)
 	@$(PIP) --editable '.[dev]'
+	@$(BIN)/python scripts/install_deploy_tools.py
 	@touch $(VENV)/.installed $@
