@@ -79,6 +79,10 @@ class AdminServer:
         tcp = next((a for a in self.addresses if not a.startswith("unix:")), "")
         return f"http://{tcp}/#token={self.token}" if tcp else ""
 
+    def alive(self) -> bool:
+        """Whether ``/livez`` would say so."""
+        return not any(self._probes.live().values())
+
     def configure(self, token: str | None) -> None:
         """Take over a changed token; None keeps the one in force if that was made at start, else makes a fresh one."""
         if token != self._options.token:
