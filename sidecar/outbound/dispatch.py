@@ -112,7 +112,7 @@ class Dispatcher:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
-        self._progress: asyncio.Event | None = None  # there while somebody waits for the lanes
+        self._waiting: set[asyncio.Event] = set()  # of those who wait for the lanes: several hooks may, at once
         self._retired: set[Outlet] = set()  # no longer configured, with tries that still run
         self._closing: set[asyncio.Task[None]] = set()
         self._warned: set[str] = set()
@@ -251,7 +251,8 @@ class Dispatcher:
 
     async def _until(self, condition: Callable[[], bool], end_s: float) -> None:
         """Wait for something that lanes tell of."""
-        progress = self._progress = asyncio.Event()
+        progress = asyncio.Event()
+        self._waiting.add(progress)
         try:
             while not condition():
                 left_s = end_s - self._clock.monotonic_s()
@@ -261,11 +262,11 @@ class Dispatcher:
                     await asyncio.wait_for(progress.wait(), left_s)
                 progress.clear()
         finally:
-            self._progress = None
+            self._waiting.discard(progress)
 
     def _tell(self) -> None:
-        if self._progress is not None:
-            self._progress.set()
+        for progress in self._waiting:
+            progress.set()
 
     # --- what the journal tells
 
