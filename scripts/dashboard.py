@@ -75,7 +75,7 @@ ROWS: dict[str, list[Panel]] = {
               (Query(quantile("0.5", "request_duration_seconds", "", SRC), "median"),
                Query(quantile("0.99", "request_duration_seconds", "", SRC), "99 %")), 8),
         Panel("timeseries", "Why signatures fail", "The true reason, which the sender is never told.", "reqps",
-              (Query(f"sum by (source, reason) (rate({W}verification_failures_total{{{SRC}}}{RATE}))",
+              (Query(f"sum by (source, reason) (rate({W}verification_failures_total{{{SRC}}}{RATE})) > 0",
                      "{{source}} {{reason}}"),), 8),
         Panel("timeseries", "Connections", "Open ones, and those closed at the cap.", "short",
               (Query(f"sum({W}connections{{{SEL}}})", "open"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import re
 from typing import Any
@@ -101,3 +102,9 @@ def test_every_counter_of_trouble_has_a_panel() -> None:
         "oldest_pending_age_seconds", "event_loop_lag_seconds", "config_last_reload_successful", "journal_disk_free_bytes",
     ):  # fmt: skip
         assert PREFIX + name in shown, name
+
+
+def test_the_picture_in_the_docs_shows_every_panel() -> None:
+    picture = (REPOSITORY / "docs" / "deploy" / "dashboard.svg").read_text(encoding="utf-8")
+    shown = {html.unescape(t) for t in re.findall(r"<text [^>]*>([^<]*)</text>", picture)}
+    assert [p["title"] for p in DASHBOARD["panels"] if p["title"] not in shown] == []

@@ -28,6 +28,7 @@ def test_the_linter_has_nothing_to_say() -> None:
         "existingSecret=", "config=", "httpRoute.enabled=true", "ingress.enabled=true", "httpRoute.paths[0]=hooks",
         "podMonitor.interval=soon", "prometheusRule.runbookBase=wiki", "terminationGracePeriodSeconds=5",
         "podLabels.a.b=c",
+        "networkPolicy.backendPorts=",
     ],
 )  # fmt: skip
 def test_values_that_make_no_sense_are_refused(value: str) -> None:

@@ -94,7 +94,7 @@ def selectors(expression: str) -> set[str]:
 
 def filled_in(expression: str) -> str:
     """A query of the dashboard as Grafana sends it with every variable on All."""
-    return re.sub(r"\$(namespace|job|pod|source|destination)\b", ".*", expression).replace("$__rate_interval", "1m")
+    return re.sub(r"\$(namespace|job|pod|source|destination)\b", ".*", expression).replace("$__rate_interval", "10m")
 
 
 def test_the_format_is_what_prometheus_calls_good(world: World) -> None:
