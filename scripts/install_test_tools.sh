@@ -23,6 +23,10 @@ if [ -n "$packages" ]; then
         if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >"$log" 2>&1; then
             tail -n 5 "$log" >&2
             echo "could not install:$packages; the tests that use them will be skipped" >&2
+        elif [ -d /run/systemd/system ]; then
+            case $packages in  # Debian starts what it installs; the tests want the program, nobody the service
+            *prometheus*) systemctl disable --quiet --now prometheus ;;
+            esac
         fi
     else
         echo "not installed:$packages; the tests that use them will be skipped" >&2
