@@ -75,6 +75,14 @@ generate: $(VENV)/.installed-dev ## Write the generated files: example configura
 crash: $(VENV)/.installed-dev ## Kill it over and over and look for a lost event; CYCLES=10000 for a long run
 	@CRASH_CYCLES=$(CYCLES) $(BIN)/python -m pytest -q tests/crash $(ARGS)
 
+.PHONY: bench
+bench: $(VENV)/.installed-dev ## Measure it beside its limits and budgets, ten minutes; ARGS=--quick three, ARGS=--full long, ARGS="ack idle" a part
+	@$(BIN)/python -m tests.bench $(ARGS)
+
+.PHONY: cost
+cost: $(VENV)/.installed-dev ## Count what an event costs, beside the table in tests/cost/costs.py; instructions too, where valgrind is
+	@$(BIN)/python -m tests.cost
+
 .PHONY: clean
 clean: ## Remove the environment, caches and the data of `make run`
 	rm -rf $(VENV) build dist data .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache

@@ -54,14 +54,15 @@ def run(
     config_path: str | None,
     *,
     companion: Companion | None = None,
-    on_ready: Callable[[Settings], None] | None = None,
+    show_console: Callable[[str], None] | None = None,
 ) -> int:
     """Run the daemon until it is told to stop.
 
     Args:
         config_path: The configuration; None to look in the usual places.
         companion: Started on the daemon's loop before it accepts anything.
-        on_ready: Called once it accepts webhooks.
+        show_console: Called once it accepts webhooks and no token is configured, with the console's address and the
+            token made for this process; None when nobody would see it. A secret, so it is in no log.
 
     Returns:
         The exit code: 0 after an orderly stop, 74 when the journal failed.
@@ -76,7 +77,7 @@ def run(
     try:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         os.umask(0o077)
-        return uvloop.run(Daemon(settings, config_path).serve(companion, on_ready))
+        return uvloop.run(Daemon(settings, config_path, show_console=show_console).serve(companion))
     finally:
         log.stop()
 
@@ -84,7 +85,14 @@ def run(
 class Daemon:
     """The running daemon; implements ``admin.gateway.Gateway``."""
 
-    def __init__(self, settings: Settings, config_path: str | None, clock: Clock | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        config_path: str | None,
+        clock: Clock | None = None,
+        *,
+        show_console: Callable[[str], None] | None = None,
+    ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
         self.metrics = Metrics()
@@ -93,6 +101,7 @@ class Daemon:
         self.started_at_ms = self.clock.wall_ms()
         self.draining = False
         self._config_path = config_path
+        self._show_console = show_console
         self._stop = asyncio.Event()
         self._now = asyncio.Event()  # a second signal: stop at once
         self._exit_code = 0
@@ -137,16 +146,13 @@ class Daemon:
 
     # --- life
 
-    async def serve(
-        self, companion: Companion | None = None, on_ready: Callable[[Settings], None] | None = None
-    ) -> int:
+    async def serve(self, companion: Companion | None = None) -> int:
         """Start, wait for the end, stop; the exit code."""
         loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_callback_failed)
         self._handle_signals(loop)
         try:
             await self._start(loop, companion)
-            if on_ready is not None:
-                on_ready(self.settings)
             await self._stop.wait()
         finally:
             await self._shut_down()
@@ -192,6 +198,12 @@ class Daemon:
         gc.freeze()
         self.started = True
         self._notifier.ready(self._doing())
+        if settings.admin.token is None:
+            self._tell_console()
+
+    def _tell_console(self) -> None:
+        if self._show_console is not None and self._admin.console_url:
+            self._show_console(self._admin.console_url)
 
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -334,11 +346,13 @@ class Daemon:
         self.receiver.configure(new.sources, new.server.trusted_proxies)
         self.dispatcher.configure(new.destinations, routes=_routes(new), max_buffered_bytes=new.max_buffered_bytes)
         token = new.admin.token
-        self._admin.configure(token.decode("utf-8", "surrogateescape") if token is not None else None)
+        fresh_token = self._admin.configure(token.decode("utf-8", "surrogateescape") if token is not None else None)
         if new.server.tls is not None and self._tls is not None:
             self._tls.load_cert_chain(new.server.tls.cert, new.server.tls.key)
         log.start(new.log)
         self.settings = new
+        if fresh_token:
+            self._tell_console()
 
     async def _reload_and_tell(self) -> None:
         await self.reload()
@@ -463,8 +477,16 @@ class Daemon:
 
     def _ended(self, task: asyncio.Future[None]) -> None:
         self._tasks.discard(task)
-        if not task.cancelled() and task.exception() is not None:
-            _log.error("a background task failed", error=f"{type(task.exception()).__name__}: {task.exception()}")
+        if not task.cancelled() and (error := task.exception()) is not None:
+            _log.error("a background task failed", error=log.bug_text(error))
+
+
+def _callback_failed(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Log a bug that nobody else caught; the loop's own way is a traceback, whose last line may quote a request."""
+    del loop
+    error = context.get("exception")
+    why = log.bug_text(error) if isinstance(error, BaseException) else str(context.get("message", ""))
+    _log.limited("callback", "error", "a callback failed on a bug", error=why)
 
 
 def _names(settings: Settings) -> tuple[list[str], list[str]]:

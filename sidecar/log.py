@@ -8,21 +8,26 @@ every field is configuration, an id, a number or a named reason.
 from __future__ import annotations
 
 import datetime as dt
+import os
 import queue
 import sys
 import threading
 import time
+import traceback
 import unicodedata
 from typing import IO, Literal
 
 import msgspec
 
-__all__ = ["LEVELS", "Level", "LogOptions", "Logger", "get_logger", "safe_text", "start", "stop"]
+from sidecar.errors import SidecarError
+
+__all__ = ["LEVELS", "Level", "LogOptions", "Logger", "bug_text", "get_logger", "safe_text", "start", "stop"]
 
 Level = Literal["debug", "info", "warning", "error"]
 LEVELS: dict[str, int] = {"debug": 10, "info": 20, "warning": 30, "error": 40}
 MAX_LINE_BYTES = 1024
 _QUEUE_LINES = 10_000
+_FRAMES = 3  # of a bug, innermost first
 _CUTS = ((64, 16), (24, 8), (24, 4))  # (characters kept of a text, fields kept) until a line fits
 
 Field = str | int | float | bool | None
@@ -52,6 +57,20 @@ def safe_text(text: str, limit: int = 256) -> str:
             c if unicodedata.category(c) not in {"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"} else _escape(c) for c in cut
         )
     return cut + "…" if len(text) > limit else cut
+
+
+def bug_text(error: BaseException) -> str:
+    """Say what a bug is and where, without the exception's own text: that may quote a request.
+
+    What the system or we ourselves say (``OSError``, ``SidecarError``) names files and reasons, and is kept.
+    """
+    text = type(error).__name__
+    if isinstance(error, OSError) and error.strerror:
+        text += f": {error.strerror}"
+    elif isinstance(error, SidecarError):
+        text += f": {error.message}"
+    frames = traceback.extract_tb(error.__traceback__)[-_FRAMES:]
+    return text + "".join(f" < {os.path.basename(f.filename)}:{f.lineno} {f.name}" for f in reversed(frames))
 
 
 def _escape(c: str) -> str:

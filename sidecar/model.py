@@ -7,6 +7,7 @@ events, the outbound lane makes attempts and outcomes.
 from __future__ import annotations
 
 import enum
+import functools
 
 import msgspec
 
@@ -232,24 +233,21 @@ def format_event_id(received_at_ms: int, journal_id: int, seq: int) -> str:
         journal_id: The journal's own random number, 32 bits; makes ids unique across replicas.
         seq: The event's number in its journal, 48 bits; gives the look-up key back.
     """
-    n = ((received_at_ms & 0xFFFFFFFFFFFF) << 80) | ((journal_id & 0xFFFFFFFF) << 48) | (seq & 0xFFFFFFFFFFFF)
     p = _PAIRS
     return (
-        _PREFIX
-        + p[n >> 120]
-        + p[(n >> 110) & 1023]
-        + p[(n >> 100) & 1023]
-        + p[(n >> 90) & 1023]
-        + p[(n >> 80) & 1023]
-        + p[(n >> 70) & 1023]
-        + p[(n >> 60) & 1023]
-        + p[(n >> 50) & 1023]
-        + p[(n >> 40) & 1023]
-        + p[(n >> 30) & 1023]
-        + p[(n >> 20) & 1023]
-        + p[(n >> 10) & 1023]
-        + p[n & 1023]
+        _id_start(received_at_ms, journal_id, (seq >> 40) & 0xFF)
+        + p[(seq >> 30) & 1023]
+        + p[(seq >> 20) & 1023]
+        + p[(seq >> 10) & 1023]
+        + p[seq & 1023]
     )
+
+
+@functools.lru_cache(maxsize=64)
+def _id_start(received_at_ms: int, journal_id: int, seq_top: int) -> str:
+    """The first 22 characters: events of one millisecond share them."""
+    n = ((received_at_ms & 0xFFFFFFFFFFFF) << 40) | ((journal_id & 0xFFFFFFFF) << 8) | seq_top
+    return _PREFIX + "".join([_PAIRS[(n >> shift) & 1023] for shift in range(80, -1, -10)])
 
 
 def parse_event_id(text: str) -> tuple[int, int, int] | None:

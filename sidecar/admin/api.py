@@ -97,10 +97,11 @@ class Api:
         return Reply(200, view.event.body, "application/octet-stream", (disposition,))
 
     async def dead_letters(self, call: Call, name: str) -> Answer:
-        """Dead letters, newest events first."""
+        """A page of dead letters, newest events first."""
         del name
-        limit = _number(call, "limit", 100)
-        return json_reply(await queries.dead_letters(self._gateway, filters_from(call.params), limit=limit))
+        cursor, limit = call.params.get("cursor", ""), _number(call, "limit", 100)
+        filters = filters_from(call.params)
+        return json_reply(await queries.dead_letters(self._gateway, filters, cursor=cursor, limit=limit))
 
     async def dead_letter(self, call: Call, name: str) -> Answer:
         """The dead letters of one event."""

@@ -92,7 +92,7 @@ class Gate:
             clock_s: A monotonic clock.
         """
         self.token = token or secrets.token_urlsafe(32)
-        self._digest = hashlib.sha256(self.token.encode()).digest()
+        self._digest = _digest(self.token)
         self._hosts = frozenset({"localhost", "127.0.0.1", "::1", *hosts})
         self._failures = Failures(clock_s)
 
@@ -133,12 +133,17 @@ class Gate:
         Ensures: the time taken does not depend on where the token differs, nor on its length.
         """
         kind, _, given = (authorization or "").partition(" ")
-        right = hmac.compare_digest(hashlib.sha256(given.strip().encode("utf-8", "replace")).digest(), self._digest)
+        right = hmac.compare_digest(_digest(given.strip()), self._digest)
         if right and kind.lower() == "bearer":
             return True
         if authorization is not None:  # asking without a token is no guess
             self._failures.count(peer)
         return False
+
+
+def _digest(token: str) -> bytes:
+    """Digest a token of any bytes: those that are no UTF-8 come as lone surrogates, here as from the HTTP library."""
+    return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _plain(address: str) -> str:

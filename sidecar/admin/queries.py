@@ -9,7 +9,7 @@ import asyncio
 import os
 from typing import Any
 
-from sidecar.admin.filters import Filters, id_range_ms, parse_when_ms, rfc3339
+from sidecar.admin.filters import FilterError, Filters, id_range_ms, parse_when_ms, rfc3339
 from sidecar.admin.gateway import Books
 from sidecar.admin.views import (
     audit_row,
@@ -105,18 +105,25 @@ async def event(books: Books, name: str) -> dict[str, Any] | None:
 # --- dead letters
 
 
-async def dead_letters(books: Books, filters: Filters, *, limit: int = 100) -> dict[str, Any]:
+async def dead_letters(books: Books, filters: Filters, *, cursor: str = "", limit: int = 100) -> dict[str, Any]:
     """List dead letters, newest events first within each destination; since and until speak of their death.
 
+    Args:
+        books: Where to look.
+        filters: What to look for.
+        cursor: ``next_cursor`` of the page before; "" = from the beginning.
+        limit: 1 or more.
+
     Raises:
-        FilterError: A filter makes no sense.
+        FilterError: A filter or the cursor makes no sense.
     """
     filters.check()
-    rows = await asyncio.to_thread(_listed, books, filters, max(1, limit))
+    limit = max(1, limit)
+    rows = await asyncio.to_thread(_listed, books, filters, limit, _letter_after(cursor))
     totals = books.dead_letters.totals()
     return {
         "dead_letters": [listed_row(r) for r in rows[:limit]],
-        "more": len(rows) > limit,
+        "next_cursor": f"{rows[limit - 1].destination}/{rows[limit - 1].event_id}" if len(rows) > limit else None,
         "totals": {
             name: {"count": t.count, "bytes": t.bytes, "oldest_at": rfc3339(t.oldest_ms)}
             for name, t in sorted(totals.items())
@@ -124,7 +131,16 @@ async def dead_letters(books: Books, filters: Filters, *, limit: int = 100) -> d
     }
 
 
-def _listed(books: Books, filters: Filters, limit: int) -> list[Listed]:
+def _letter_after(cursor: str) -> tuple[str, str]:
+    if not cursor:
+        return "", ""
+    destination, _, event_id = cursor.partition("/")
+    if parse_event_id(event_id) is None:
+        raise FilterError(f'cursor: got "{safe_text(cursor, 120)}"; expected the next_cursor of the page before')
+    return destination, event_id
+
+
+def _listed(books: Books, filters: Filters, limit: int, after: tuple[str, str]) -> list[Listed]:
     """One more than the limit, where there is one."""
     now_ms = books.clock.wall_ms()
     rows: list[Listed] = []
@@ -135,6 +151,7 @@ def _listed(books: Books, filters: Filters, limit: int) -> list[Listed]:
         since_ms=parse_when_ms(filters.since, now_ms),
         until_ms=parse_when_ms(filters.until, now_ms),
         limit=1_000_000_000 if narrow else limit + 1,
+        after=after,
     ):
         if narrow and not letter_matches(books, filters, row):
             continue

@@ -77,17 +77,25 @@ class AdminServer:
     def console_url(self) -> str:
         """The console with the token behind ``#``, which no browser sends anywhere; to be shown once, on a terminal."""
         tcp = next((a for a in self.addresses if not a.startswith("unix:")), "")
-        return f"http://{tcp}/#token={self.token}" if tcp else ""
+        host, _, port = tcp.rpartition(":")
+        host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - to be dialled, not bound
+        return f"http://{host}:{port}/#token={self.token}" if tcp else ""
 
     def alive(self) -> bool:
         """Whether ``/livez`` would say so."""
         return not any(self._probes.live().values())
 
-    def configure(self, token: str | None) -> None:
-        """Take over a changed token; None keeps the one in force if that was made at start, else makes a fresh one."""
-        if token != self._options.token:
-            self._options = msgspec.structs.replace(self._options, token=token)
-            self._gate = self._new_gate(token)
+    def configure(self, token: str | None) -> bool:
+        """Take over a changed token; None keeps the one in force if that was made here, else makes a fresh one.
+
+        Returns:
+            Whether a fresh one was made, which somebody has to be told.
+        """
+        if token == self._options.token:
+            return False
+        self._options = msgspec.structs.replace(self._options, token=token)
+        self._gate = self._new_gate(token)
+        return token is None
 
     def _new_gate(self, token: str | None) -> Gate:
         own = host_name(self._options.listen)

@@ -71,18 +71,11 @@ class Client:
         given = {k: v for k, v in (params or {}).items() if v not in ("", None, 0)}
         connection, response = self._ask(method, path + ("?" + urlencode(given) if given else ""), body, timeout_s=None)
         try:
-            while True:
-                try:
-                    line = response.readline()
-                except (http.client.HTTPException, OSError):
-                    raise DaemonUnreachable("the daemon went away in the middle of its answer") from None
-                if not line:
-                    return
-                if line.strip():
-                    row = json.loads(line)
-                    if row.get("type") == "error":
-                        raise SidecarError(row["message"])
-                    yield row
+            for line in _lines(response):
+                row = json.loads(line)
+                if row.get("type") == "error":
+                    raise SidecarError(row["message"])
+                yield row
         finally:
             connection.close()
 
@@ -134,6 +127,23 @@ def connect(config_path: str | None) -> Client:
     from sidecar.config.load import admin_socket  # noqa: PLC0415 - not needed by --help
 
     return Client(admin_socket(config_path, os.environ))
+
+
+def _lines(response: http.client.HTTPResponse) -> Iterator[bytes]:
+    """Split a stream into lines, leaving empty ones out; raises DaemonUnreachable when it breaks off.
+
+    Not by ``readline``: that takes a chunked stream that ends between two chunks for a whole one.
+    """
+    rest = b""
+    while True:
+        try:
+            data = response.read1(65536)
+        except (http.client.HTTPException, OSError):
+            raise DaemonUnreachable("the daemon went away in the middle of its answer") from None
+        if not data:
+            return
+        *lines, rest = (rest + data).split(b"\n")
+        yield from (line for line in lines if line.strip())
 
 
 def _why(path: str, error: Exception) -> tuple[str, str]:

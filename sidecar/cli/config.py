@@ -46,25 +46,37 @@ def config() -> None:
 @config.command("init")
 @click.option("--preset", metavar="PRESET", default="github", show_default=True, help="Provider of the first source.")
 @click.option("--full", is_flag=True, help="Every key with its default.")
-def config_init(*, preset: str, full: bool) -> None:
+@json_option
+def config_init(*, preset: str, full: bool, as_json: bool) -> None:
     """Write a first configuration to stdout: webhook-sidecar config init > config.toml."""
     if full:
         from sidecar.config.documents import example  # noqa: PLC0415
 
-        say(example().rstrip("\n"))
-        return
+        text = example().rstrip("\n")
+    else:
+        text = _first(preset)
+    emit(json.loads(json.dumps(tomllib.loads(text), default=str))) if as_json else say(text)
+
+
+def _first(preset: str) -> str:
     from sidecar.inbound.verify import PRESETS  # noqa: PLC0415
 
     if preset not in PRESETS:
         raise click.UsageError(f'--preset: got "{preset}"; expected one of {", ".join(sorted(PRESETS))}')
     known = PRESETS[preset]
     variable = preset.upper().replace("-", "_") + "_WEBHOOK_SECRET"
-    say("#:schema ./config.schema.json")
-    say(f"\n# {known.title}: {known.docs}")
-    say(f'[sources.{preset}]\npath = "/webhooks/{preset}"\nverify = "{preset}"')
-    say(f'secrets = [{{ env = "{variable}" }}]\ndestinations = ["app"]')
-    say("\n# Your service. A first try without one: webhook-sidecar run --with-echo 127.0.0.1:3000")
-    say('[destinations.app]\nurl = "http://127.0.0.1:3000{path}"')
+    return f"""#:schema ./config.schema.json
+
+# {known.title}: {known.docs}
+[sources.{preset}]
+path = "/webhooks/{preset}"
+verify = "{preset}"
+secrets = [{{ env = "{variable}" }}]
+destinations = ["app"]
+
+# Your service. A first try without one: webhook-sidecar run --with-echo 127.0.0.1:3000
+[destinations.app]
+url = "http://127.0.0.1:3000{{path}}\""""
 
 
 @config.command("show")
@@ -86,8 +98,9 @@ def config_show(config_path: str | None, *, origin: bool, offline: bool, as_json
 
 
 @config.command("schema")
-def config_schema() -> None:
+@json_option
+def config_schema(*, as_json: bool) -> None:
     """Write the JSON Schema of the configuration, for editors."""
     from sidecar.config.describe import json_schema  # noqa: PLC0415
 
-    say(json.dumps(json_schema(), indent=2, ensure_ascii=False))
+    emit(json_schema()) if as_json else say(json.dumps(json_schema(), indent=2, ensure_ascii=False))

@@ -27,15 +27,16 @@ def dlq() -> None:
 @dlq.command("ls")
 @filter_options(*_FILTERS, died=True)
 @click.option("-n", "--limit", default=100, show_default=True, type=click.IntRange(1), help="At most so many.")
+@click.option("--cursor", metavar="CURSOR", default="", help="Go on where a list ended.")
 @json_option
 @config_option
-def dlq_ls(config_path: str | None, *, as_json: bool, limit: int, **given: Any) -> None:
+def dlq_ls(config_path: str | None, *, as_json: bool, limit: int, cursor: str, **given: Any) -> None:
     """List dead letters, newest events first within each destination."""
     filters = filters_of(given)
     try:
-        page = connect(config_path).get("/api/v1/dead-letters", {**filters, "limit": limit})
+        page = connect(config_path).get("/api/v1/dead-letters", {**filters, "limit": limit, "cursor": cursor})
     except DaemonUnreachable:
-        page = _offline_page(config_path, filters, limit)
+        page = _offline_page(config_path, filters, cursor, limit)
     rows = page["dead_letters"]
     if as_json:
         for row in rows:
@@ -58,17 +59,19 @@ def dlq_ls(config_path: str | None, *, as_json: bool, limit: int, **given: Any) 
         )
     else:
         note("no dead letters" + (" match" if filters else ""))
-    if page["more"]:
-        note(f"more than {limit:,}: narrow down, or raise --limit")
+    if page["next_cursor"]:
+        note(f"more: --cursor {page['next_cursor']}")
 
 
-def _offline_page(config_path: str | None, filters: dict[str, str], limit: int) -> dict[str, Any]:
+def _offline_page(config_path: str | None, filters: dict[str, str], cursor: str, limit: int) -> dict[str, Any]:
     from sidecar.admin import queries  # noqa: PLC0415 - only where no daemon runs
     from sidecar.admin.filters import FilterError, filters_from  # noqa: PLC0415
     from sidecar.cli.offline import with_books  # noqa: PLC0415
 
     try:
-        return with_books(config_path, lambda books: queries.dead_letters(books, filters_from(filters), limit=limit))
+        return with_books(
+            config_path, lambda books: queries.dead_letters(books, filters_from(filters), cursor=cursor, limit=limit)
+        )
     except FilterError as e:
         raise click.UsageError(str(e)) from None
 

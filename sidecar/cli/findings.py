@@ -20,6 +20,7 @@ from sidecar.clock import Clock
 from sidecar.config.settings import Settings
 from sidecar.errors import DaemonUnreachable
 from sidecar.journal.environment import file_system_type
+from sidecar.outbound.deliver.dial import tls_context
 
 __all__ = ["Finding", "examine"]
 
@@ -48,7 +49,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
         yield from _ports(settings)
     yield from _disks(settings)
     for d in settings.destinations:
-        yield _destination(d.name, d.http.url)
+        yield _destination(d.name, d.http.url, d.http.ca_file)
     yield _descriptors(settings)
     yield _clock()
     yield _grace(settings)
@@ -145,7 +146,7 @@ def _fsync(what: str, place: str) -> Finding:
     return Finding(f"{what} fsync", verdict, f"{median_s * 1000:.1f} ms in the middle of 10", fix)
 
 
-def _destination(name: str, url: str) -> Finding:
+def _destination(name: str, url: str, ca_file: str | None) -> Finding:
     check, fix = f"destination {name}", "start it; until then deliveries wait in the journal"
     try:
         if url.startswith("unix:"):
@@ -158,7 +159,7 @@ def _destination(name: str, url: str) -> Finding:
         with socket.create_connection(address, timeout=3) as s:
             if parts.scheme != "https":
                 return Finding(check, "ok", f"{address[0]}:{address[1]} is reachable")
-            with ssl.create_default_context().wrap_socket(s, server_hostname=parts.hostname) as tls:
+            with tls_context(ca_file).wrap_socket(s, server_hostname=parts.hostname) as tls:
                 return _certificate(check, tls)
     except ssl.SSLError as e:
         return Finding(

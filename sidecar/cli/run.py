@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 
 import click
 
 from sidecar.cli.options import config_option
-from sidecar.cli.output import say
+from sidecar.cli.output import is_terminal, note, say
 
 __all__ = ["run"]
 
@@ -25,9 +26,16 @@ def run(config_path: str | None, *, echo: str | None) -> int:
     """Receive, keep and deliver webhooks until told to stop (SIGTERM; a second one stops at once). SIGHUP reloads."""
     from sidecar import daemon  # noqa: PLC0415 - nothing of it is needed by --help
 
+    # Only where a person reads along: the link has the token in it, and what is no terminal is kept by somebody.
+    show_console = _show_console if is_terminal(err=True) else None
     if echo is None:
-        return daemon.run(config_path)
-    return daemon.run(config_path, companion=lambda: _echo_and_tell(config_path, echo))
+        return daemon.run(config_path, show_console=show_console)
+    return daemon.run(config_path, companion=lambda: _echo_and_tell(config_path, echo), show_console=show_console)
+
+
+def _show_console(url: str) -> None:
+    with contextlib.suppress(OSError):  # the terminal has gone: nobody reads along any more
+        note(f"the console, with a token for as long as this process runs:\n\n{url}\n")
 
 
 async def _echo_and_tell(config_path: str | None, address: str) -> None:

@@ -89,10 +89,14 @@ def _line(row: dict[str, Any]) -> str:
 
 
 @click.command("healthcheck")
+@json_option
 @config_option
-def healthcheck(config_path: str | None) -> None:
+def healthcheck(config_path: str | None, *, as_json: bool) -> None:
     """Exit 0 when the daemon is alive: asks /livez over the admin socket."""
     code, text = connect(config_path).status_of("/livez")
+    if as_json:
+        emit({"alive": code == 200, "found": text.strip()})
     if code != 200:
         raise SidecarError(f"not alive: {text.strip()}")
-    say("ok")
+    if not as_json:
+        say("ok")

@@ -249,4 +249,9 @@ def _masked(value: Any, path: Path) -> Any:
         return {k: _masked(v, (*path, k)) for k, v in value.items()}
     if isinstance(value, list):
         return [_masked(v, (*path, n)) for n, v in enumerate(value)]
-    return "***" if sensitive(path, value) else value
+    if not sensitive(path, value):
+        return value
+    base, question, query = value.partition("?") if isinstance(value, str) else ("", "", "")
+    if question and str(path[-1]).endswith("url") and not sensitive(path, base):  # where to is no secret
+        return f"{base}?" + "&".join(f"{part.partition('=')[0]}=***" for part in query.split("&"))
+    return "***"

@@ -122,8 +122,13 @@ def sensitive(path: Path, value: object = "") -> bool:
     if words and words[-1] in _REFERENCE_KEYS and words[-2:-1] != ["headers"]:
         # A secret pasted where the name of a variable belongs is still a secret.
         return words[-1] == "env" and not (isinstance(value, str) and _ENV_NAME.fullmatch(value) is not None)
-    if words and words[-1].endswith("url") and isinstance(value, str) and "@" in value:
-        return True  # user and password do not belong there, and if they are there they are not shown
+    if (
+        words
+        and words[-1].endswith("url")
+        and isinstance(value, str)
+        and ("@" in value or "=" in value.partition("?")[2])
+    ):
+        return True  # user and password do not belong there, a key in the query does; neither is shown
     return any(_SECRET_WORDS.search(word) is not None for word in words)
 
 

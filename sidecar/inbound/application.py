@@ -56,6 +56,7 @@ class Head(msgspec.Struct, gc=False):
         peer: Address of the client, or ``unix``.
         secure: TLS on our own listener.
         started_s: Monotonic clock at the first byte.
+        ascii: Nothing in it is beyond ASCII.
     """
 
     method: bytes
@@ -69,6 +70,7 @@ class Head(msgspec.Struct, gc=False):
     peer: str
     secure: bool
     started_s: float
+    ascii: bool
 
 
 class Admit(msgspec.Struct):

@@ -219,7 +219,8 @@ class Connection(Outgoing):
         if not plain and framing.has_odd_target(method, target):
             return self._refuse(Refusal.BAD_REQUEST)
         witness = self._witness
-        headers = witness.head(data[pos:end])
+        raw = data[pos:end]
+        headers = witness.head(raw)
         if headers is None:
             return self._refuse(Refusal.BAD_FRAMING)
         if m.re is framing.PADDED_HEAD:
@@ -250,7 +251,18 @@ class Connection(Outgoing):
             path, query = split
         declared = None if length < 0 else length
         head = Head(
-            method, target, path, query, headers, lower, repeated, declared, self._peer, self._secure, self._started_s
+            method,
+            target,
+            path,
+            query,
+            headers,
+            lower,
+            repeated,
+            declared,
+            self._peer,
+            self._secure,
+            self._started_s,
+            raw.isascii(),
         )
         keep = minor == b"1" and framing.keeps_alive(lower, repeated)
         try:

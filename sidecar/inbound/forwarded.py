@@ -14,6 +14,7 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _MAX_PEERS = 4096
 _MAX_CHAIN_BYTES = 1024
+_MAX_HOST_BYTES = 255
 _AUTHORITY = re.compile(rb"[A-Za-z0-9._~%\[\]:-]{1,255}")
 
 
@@ -52,6 +53,7 @@ class ProxyTrust:
     def __init__(self, networks: Sequence[Network]) -> None:
         self._networks = tuple(networks)
         self._peers: dict[str, tuple[bool, bytes]] = {}
+        self._plain: dict[tuple[str, bool, bytes], Forwarded] = {}  # what was said of requests that name no proxy
 
     def read(self, peer: str, secure: bool, headers: Mapping[bytes, bytes], chain: Iterable[bytes] = ()) -> Forwarded:
         """Say who asked.
@@ -62,13 +64,34 @@ class ProxyTrust:
             headers: Lower-case name to first value.
             chain: All values of X-Forwarded-For, when there are several.
         """
+        host = headers.get(b"host", b"")
+        plain = (
+            len(host) <= _MAX_HOST_BYTES
+            and b"x-forwarded-for" not in headers
+            and b"x-forwarded-proto" not in headers
+            and b"x-forwarded-host" not in headers
+        )
+        if plain:
+            said = self._plain.get((peer, secure, host))
+            if said is not None:
+                return said
+        found = self._read(peer, secure, host, headers, chain)
+        if plain:
+            if len(self._plain) >= _MAX_PEERS:
+                self._plain.clear()  # somebody makes hosts up
+            self._plain[(peer, secure, host)] = found
+        return found
+
+    def _read(
+        self, peer: str, secure: bool, host: bytes, headers: Mapping[bytes, bytes], chain: Iterable[bytes]
+    ) -> Forwarded:
         known = self._peers.get(peer)
         if known is None:
             if len(self._peers) >= _MAX_PEERS:
                 self._peers.clear()
             known = self._peers[peer] = self._look_at(peer)
         trusted, address = known
-        proto, host = b"https" if secure else b"http", headers.get(b"host", b"")
+        proto = b"https" if secure else b"http"
         if not trusted:
             return Forwarded(address, proto, host)
         said = b", ".join(chain) or headers.get(b"x-forwarded-for", b"")

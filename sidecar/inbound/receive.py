@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol
 
+import msgspec
+
 from sidecar import log
 from sidecar.clock import Clock
 from sidecar.feed import Feed
@@ -43,20 +45,17 @@ class Journal(Protocol):
         ...
 
 
-class _Intake:
+class _Intake(msgspec.Struct, eq=False):
     """One request between its head and its answer."""
 
-    __slots__ = ("answered", "duration", "forwarded", "head", "reply", "request", "source", "started_s")
-
-    def __init__(self, source: Source, head: Head, request: Request, forwarded: Forwarded, duration: Series) -> None:
-        self.source = source
-        self.duration = duration
-        self.head = head
-        self.request = request
-        self.forwarded = forwarded
-        self.reply: Reply | None = None
-        self.started_s = 0.0
-        self.answered = False
+    source: Source
+    head: Head
+    request: Request
+    forwarded: Forwarded
+    duration: Series
+    reply: Reply | None = None
+    started_s: float = 0.0
+    answered: bool = False
 
 
 class Receiver:
@@ -172,7 +171,7 @@ class Receiver:
             return self._refuse(source, Refusal.DUPLICATE_HEADER)
         intake = self._intake(source, head)
         if not handshake_only or options.handshake is None or options.handshake.signed:
-            rejected = self._precheck(source, intake.request)
+            rejected = self._precheck(source, intake.request, head)
             if rejected is not None:
                 return self._unauthorized(source, rejected)
         if source.content_type is not None and not handshake_only:
@@ -195,12 +194,12 @@ class Receiver:
         request = Request(head.method, head.path, head.query, head.lower, b"", url)
         return _Intake(source, head, request, forwarded, self._durations[source.name])
 
-    def _precheck(self, source: Source, request: Request) -> Rejected | None:
-        headers = request.headers
-        for name in source.reads:
-            value = headers.get(name)
-            if value is not None and not value.isascii() and not _is_utf8(value):
-                return _NOT_UTF8
+    def _precheck(self, source: Source, request: Request, head: Head) -> Rejected | None:
+        if not head.ascii:
+            for name in source.reads:
+                value = head.lower.get(name)
+                if value is not None and not _is_utf8(value):
+                    return _NOT_UTF8
         return source.verifier.precheck(request, source.secrets, self._clock.wall_ms())
 
     def complete(self, head: Head, context: object, body: bytes, reply: Reply) -> None:

@@ -211,7 +211,8 @@ class Changes:
         self, destination: int, first: int, slot: int, state: State, to: State, record: Record, due_at_ms: int
     ) -> None:
         books, seq = self._books, first + slot
-        entered = to.is_open and not state.is_open
+        was_open, is_open = state.is_open, to.is_open
+        entered = is_open and not was_open
         source = self._source_of(first, slot) if entered else -1
         row = self._row(destination, first)
         if row is None:
@@ -232,13 +233,13 @@ class Changes:
             books.die(destination, 1)
         if record.due_at_ms:
             self._txn.put(due_key(destination, record.due_at_ms, seq), events_key(first), db=self._db[b"due"])
-        row.set_state(slot, to if to.is_open else State.ABSENT)
-        if to.is_open:
+        row.set_state(slot, to if is_open else State.ABSENT)
+        if is_open:
             row.records[slot] = record
         else:
             row.records.pop(slot, None)
             record.finished_at_ms = self._wall_ms
-        if state.is_open and not to.is_open:
+        if was_open and not is_open:
             books.leave(destination, to)
         elif entered:
             books.enter(source, destination)

@@ -44,7 +44,7 @@ from sidecar.journal.types import (
 )
 from sidecar.journal.writer import Arrival, Batch, Work, Writer, journal_id_of, put_body
 from sidecar.lifecycle import Change
-from sidecar.log import get_logger
+from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
 from sidecar.model import AckTemplate, Attempt, Delivery, Event, Refusal, format_event_id, parse_event_id
 
@@ -499,7 +499,7 @@ class Journal:
             try:
                 done(reply)
             except Exception as e:  # noqa: BLE001 - one answer's bug must not cost the others theirs
-                log.error("answering failed", error=f"{type(e).__name__}: {e}")
+                log.error("answering failed", error=bug_text(e))
         for s, applied in zip(batch.settlements, batch.applied, strict=True):
             if s.done is not None:
                 s.done(s, applied)

@@ -74,6 +74,8 @@ class Retention:
         """Prune up to ``max_blocks`` blocks; how many events went. Follow with ``committed`` or ``aborted``."""
         self._staged_cursor = self._cursor
         self._staged_behind = 0
+        if not self.has_work(now_ms, fill):
+            return 0
         early = fill > self.early_fill
         pruned = 0
         for first in list(self._behind)[:max_blocks]:

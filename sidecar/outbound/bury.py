@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 from sidecar.clock import Clock
 from sidecar.journal.types import Counters, Settlement
 from sidecar.lifecycle import Change
-from sidecar.log import get_logger
+from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
 from sidecar.model import Delivery
 from sidecar.outbound.deadletter import DeadLetters, Written
@@ -121,6 +121,8 @@ class Undertaker:
         if name in self._left or many:
             self._left.setdefault(name, 0.0)
             self._missed.add(name)
+            if name in self._stuck_s:
+                self._count_waiting(name)
         else:
             self._take(delivery)
         self._wake.set()
@@ -138,7 +140,7 @@ class Undertaker:
                 if not await self._round():
                     await self._rest()
             except Exception as e:  # noqa: BLE001 - the journal's trouble, or a bug: never the end of this
-                log.limited("bury", "error", "writing dead letters failed", error=repr(e))
+                log.limited("bury", "error", "writing dead letters failed", error=bug_text(e))
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wait_for_stop(), AGAIN_S)
 
@@ -203,16 +205,22 @@ class Undertaker:
         for name, written in stuck.items():
             wait_s = self._stuck_s[name] = min(self._stuck_s.get(name, AGAIN_S / 2) * 2, AGAIN_MOST_S)
             self._left[name] = self._clock.monotonic_s() + wait_s
-            waiting = self._journal.counters().dying.get(name, 0)
-            self._metrics.dead_letters_waiting.set(waiting, name)
+            waiting = self._count_waiting(name)
             why = "dead_letters.max_size is reached" if written.full and not written.error else written.error
             log.limited(
                 f"bury {name}", "error", "dead letters wait for room", destination=name, waiting=waiting, why=why
             )
 
+    def _count_waiting(self, name: str) -> int:
+        waiting = self._journal.counters().dying.get(name, 0)
+        self._metrics.dead_letters_waiting.set(waiting, name)
+        return waiting
+
     def _settled(self, settlement: Settlement, applied: bool) -> None:
         self._unsettled -= 1
         self._forget(settlement.delivery)
+        if settlement.delivery.destination in self._stuck_s:
+            self._count_waiting(settlement.delivery.destination)
         if not applied:
             # Whoever changed it has decided about its file, too.
             delivery = settlement.delivery

@@ -10,7 +10,7 @@ import asyncio
 from typing import Protocol
 
 from sidecar.clock import Clock
-from sidecar.log import get_logger
+from sidecar.log import bug_text, get_logger
 from sidecar.model import Delivery
 from sidecar.outbound.hand import Hand, Read
 from sidecar.outbound.retry import RetryPolicy
@@ -112,4 +112,4 @@ class Claim:
 
     def _failed(self, e: Exception) -> None:
         self.not_before_s = self._clock.monotonic_s() + _AGAIN_S
-        log.limited("read", "error", "reading deliveries failed", destination=self._hand.name, error=repr(e))
+        log.limited("read", "error", "reading deliveries failed", destination=self._hand.name, error=bug_text(e))

@@ -228,6 +228,7 @@ class DeadLetters:
         since_ms: int = 0,
         until_ms: int = 0,
         limit: int = 100,
+        after: tuple[str, str] = ("", ""),
     ) -> list[Listed]:
         """List dead letters, newest events first within each destination; only the beginning of a file is read.
 
@@ -237,13 +238,18 @@ class DeadLetters:
             since_ms: Died at or after (wall clock, ms).
             until_ms: Died before (wall clock, ms); 0 = no end.
             limit: How many at most.
+            after: Destination and event id of the last one of the page before; empty = from the beginning.
         """
         rows: list[Listed] = []
         chosen = bool(reason or since_ms or until_ms)
         with contextlib.suppress(OSError), opened(self.options.path) as base:
             for name in [destination] if destination else sorted(folders(base)):
+                if name < after[0]:
+                    continue
                 with contextlib.suppress(OSError), opened(name, base) as folder:
                     for event_id in sorted(event_ids(folder), reverse=True):
+                        if name == after[0] and event_id >= after[1]:
+                            continue
                         if len(rows) >= limit:
                             return rows
                         row = _list_one(folder, name, event_id)

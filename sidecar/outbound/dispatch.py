@@ -112,7 +112,7 @@ class Dispatcher:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopped = False
-        self._waiting: set[asyncio.Event] = set()  # of those who wait for the lanes: several hooks may, at once
+        self._waiting: set[asyncio.Event] = set()  # one for each that waits for the lanes: drains, a stop
         self._retired: set[Outlet] = set()  # no longer configured, with tries that still run
         self._closing: set[asyncio.Task[None]] = set()
         self._warned: set[str] = set()

@@ -79,6 +79,11 @@ class Hand:
         """How many could be tried at once."""
         return len(self._fresh) + len(self._due)
 
+    @property
+    def wants_read(self) -> bool:
+        """Whether the journal has, or will have, something for this lane that is not in memory."""
+        return self.behind or self.next_due_at_ms is not None
+
     def fresh_from(self) -> int:
         """Where a restart may begin: no fresh delivery that is still owed has a lower seq."""
         lowest = min((seq for seq, d in self._in_hand.items() if not d.due_at_ms), default=self.next)

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.journal.types import Settlement
 from sidecar.lifecycle import Change
-from sidecar.log import get_logger
+from sidecar.log import bug_text, get_logger
 from sidecar.model import Attempt, DeadReason, Delivery, Event, Outcome, OutcomeKind
 from sidecar.outbound.claim import Claim
 from sidecar.outbound.deliver import Result
@@ -156,12 +156,15 @@ class Lane:
         now_s = self._around.clock.monotonic_s()
         outlet, hold, hand, claim = self.outlet, self.hold, self.hand, self._claim
         if outlet is not None:
-            while self.in_flight < hold.limit(now_s) and self.unsettled < MAX_UNSETTLED:
+            limit = hold.limit(now_s)
+            while self.in_flight < limit and self.unsettled < MAX_UNSETTLED:
                 delivery = hand.pop()
                 if delivery is None:
                     break
                 self._begin(outlet, delivery)
-            limit = hold.limit(now_s)  # reading ahead needs no free place, except for a probe
+            if not (hand.wants_read or hold.held or now_s < hold.paused_until_s):
+                return  # all is in hand, and nothing waits for a time
+            # Reading ahead needs no free place, except for a probe.
             if limit > (self.in_flight if hold.held else 0) and not claim.busy and now_s >= claim.not_before_s:
                 read = hand.plan(self._journal.clock_ms(), probing=hold.held)
                 if read is not None:
@@ -221,8 +224,9 @@ class Lane:
                     self._around.metrics.resigned.inc(event.source)
             outlet.running[seq] = outlet.destination.attempt(delivery, resigned or (), done)
         except Exception as e:  # noqa: BLE001 - one event's bug must not cost the others their turn
+            why = bug_text(e)
             log.limited(
-                "attempt", "error", "a try could not begin", destination=self.name, event_id=event.id, error=repr(e)
+                "attempt", "error", "a try could not begin", destination=self.name, event_id=event.id, error=why
             )
             started_at_ms = self._around.clock.wall_ms()
             result = Result(failure="garbage", error="internal error", started_at_ms=started_at_ms)

@@ -838,7 +838,13 @@ async def test_without_a_configured_token_each_start_makes_its_own(world, tmp_pa
     assert one.console_url.endswith(f"/#token={one.token}")
     await one.close()
     kept = one.token
-    one.configure(None)
+    assert not one.configure(None)
     assert one.token == kept
-    one.configure("changed")
+    assert not one.configure("changed")
     assert one.token == "changed"
+    assert one.configure(None), "a fresh one, of which somebody has to be told"
+    assert one.token not in {kept, "changed"}
+    every = AdminServer(world, AdminOptions(listen="[::]:0", socket=""))
+    await every.start()
+    assert every.console_url.startswith("http://[::1]:"), "an address that can be dialled, and whose Host is served"
+    await every.close()

@@ -375,6 +375,28 @@ async def test_dead_letters_that_a_crash_left_to_be_written_are_written_at_the_s
         await second.audit()
 
 
+async def test_drains_that_overlap_all_hear_that_it_is_done(start):
+    """A preStop hook waits, a second one gives up, and the stop itself waits too: none sleeps to its own end."""
+    go_on = asyncio.Event()
+
+    async def waiting(request: Request, writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(said(200))
+
+    async with running(waiting) as app:
+        sidecar = start()
+        sidecar.configure(to(app.url))
+        sidecar.dispatcher.start()
+        await sidecar.books.stored()
+        await sidecar.until(lambda: len(app.requests) == 1)
+        first = asyncio.ensure_future(sidecar.dispatcher.drain(600))
+        second = asyncio.ensure_future(sidecar.dispatcher.drain(600))
+        assert await sidecar.dispatcher.drain(0.05) == 1
+        go_on.set()
+        assert await asyncio.wait_for(asyncio.gather(first, second), 30) == [0, 0]
+        await sidecar.stop()
+
+
 async def test_a_drain_delivers_what_it_can(start):
     async def slow(request: Request, writer: asyncio.StreamWriter) -> None:
         await asyncio.sleep(0.02)

@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar import log
-from sidecar.log import MAX_LINE_BYTES, Logger, LogOptions, get_logger, safe_text
+from sidecar.errors import JournalFull
+from sidecar.log import MAX_LINE_BYTES, Logger, LogOptions, bug_text, get_logger, safe_text
 
 
 @pytest.fixture
@@ -343,3 +344,27 @@ def test_lines_below_the_level_are_not_counted_as_held_back(sink, seconds):
     for _ in range(20):
         logger.limited("a", "info", "refused")
     assert log.counts() == (0, 0)
+
+
+def _bug(error: BaseException) -> BaseException:
+    try:
+        raise error  # noqa: TRY301 - for its traceback
+    except BaseException as e:  # noqa: BLE001 - given back with its traceback
+        return e
+
+
+@pytest.mark.parametrize(
+    ("error", "begins"),
+    [
+        (ValueError("a payload"), "ValueError < test_log.py:"),
+        (OSError(28, "No space left on device", "/journal"), "OSError: No space left on device < test_log.py:"),
+        (OSError("a payload"), "OSError < test_log.py:"),
+        (JournalFull("the map is full"), "JournalFull: the map is full < test_log.py:"),
+    ],
+)
+def test_a_bug_is_told_by_type_and_place_and_not_by_what_it_quotes(error, begins):
+    text = bug_text(_bug(error))
+    assert text.startswith(begins)
+    assert text.endswith(" _bug")
+    assert "payload" not in text
+    assert bug_text(ValueError("never raised")) == "ValueError"

@@ -39,6 +39,7 @@ _METHODS = frozenset((b"POST", b"PUT", b"PATCH", b"GET", b"HEAD", b"DELETE", b"O
 _BODILESS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"DELETE", b"TRACE"))  # no Content-Length: 0 for these
 _TOKEN = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _KEY_START = b"Idempotency-Key: "
+_OURS = b"Webhook-Sidecar-Event-Id: %b\r\nWebhook-Sidecar-Source: %b\r\nWebhook-Sidecar-Received-At: %b.%03dZ\r\n"
 _ATTEMPTS = tuple(b"Webhook-Sidecar-Attempt: %d\r\n" % n for n in range(33))
 
 
@@ -190,14 +191,7 @@ def forward_block(event: Event) -> bytes:
         lines.append(b"X-Forwarded-Proto: " + event.forwarded_proto)
     if event.forwarded_host:
         lines.append(b"X-Forwarded-Host: " + event.forwarded_host)
-    event_id = event.id.encode()
-    seconds, ms = divmod(event.received_at_ms, 1000)
-    lines += (
-        b"Webhook-Sidecar-Event-Id: " + event_id,
-        b"Webhook-Sidecar-Source: " + event.source.encode(),
-        b"Webhook-Sidecar-Received-At: %b.%03dZ" % (_second(seconds), ms),
-        b"",
-    )
+    lines.append(b"")
     block = b"\r\n".join(lines)
     breaks = len(lines) - 1
     if (
@@ -211,7 +205,11 @@ def forward_block(event: Event) -> bytes:
         named = _named_in_connection(event.headers)
         passed = [line for line in lines[:theirs] if line.partition(b":")[0].lower() not in named] + lines[theirs:]
         block = b"\r\n".join(line for line in passed if _sendable(line))
-    if b"\n" + _KEY_START not in block and not block.startswith(_KEY_START):
+    seconds, ms = divmod(event.received_at_ms, 1000)
+    event_id = event.id.encode()
+    keyed = block.startswith(_KEY_START) or b"\n" + _KEY_START in block
+    block += _OURS % (event_id, event.source.encode(), _second(seconds), ms)
+    if not keyed:
         block += _KEY_START + event_id
     event.forward_head = block
     return block

@@ -87,6 +87,12 @@ def test_only_the_token_opens(authorization, known):
     assert Gate("right", (), lambda: 0.0).knows(authorization, "1.2.3.4") is known
 
 
+def test_a_token_of_bytes_that_are_no_utf_8_opens_too():
+    gate = Gate("caf\udce9", (), lambda: 0.0)
+    assert gate.knows("Bearer caf\udce9", "1.2.3.4")
+    assert not gate.knows("Bearer caf?", "1.2.3.4")
+
+
 def test_a_fresh_token_is_long_and_new_each_time_and_never_in_a_repr():
     one, two = Gate(None, (), lambda: 0.0), Gate(None, (), lambda: 0.0)
     assert one.token != two.token

@@ -25,6 +25,9 @@ def answering(path: str, answer: bytes) -> Iterator[Client]:
         with connection:
             connection.recv(65536)
             connection.sendall(answer)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(65536):  # the rest of a request that came in pieces, up to its end
+                pass
 
     thread = threading.Thread(target=serve)
     thread.start()
@@ -61,13 +64,23 @@ def test_an_answer_that_breaks_off_is_an_unreachable_daemon(tmp_path, answer):
         client.get("/api/v1/x")
 
 
-def test_a_stream_that_breaks_off_is_an_unreachable_daemon_after_the_rows_that_came(tmp_path):
+@pytest.mark.parametrize(
+    "cut", [b'ff\r\n{"do', b"ff\r\n", b"f", b""], ids=["in a row", "in a chunk", "in a size", "between"]
+)
+def test_a_stream_that_breaks_off_is_an_unreachable_daemon_after_the_rows_that_came(tmp_path, cut):
     head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
-    with answering(str(tmp_path / "s"), head + b'c\r\n{"done":1}\n\n\r\nff\r\n{"do') as client:
+    with answering(str(tmp_path / "s"), head + b'c\r\n{"done":1}\n\n\r\n' + cut) as client:
         rows = client.rows("POST", "/x", {})
         assert next(rows) == {"done": 1}
         with pytest.raises(DaemonUnreachable, match="went away"):
             list(rows)
+
+
+def test_a_stream_that_ends_as_it_should_gives_its_rows_however_they_are_cut(tmp_path):
+    head = b"HTTP/1.1 200 X\r\nTransfer-Encoding: chunked\r\n\r\n"
+    body = b'4\r\n{"do\r\n7\r\nne":1}\n\r\n1\r\n\n\r\nb\r\n{"done":2}\n\r\n0\r\n\r\n'
+    with answering(str(tmp_path / "s"), head + body) as client:
+        assert list(client.rows("POST", "/x", {})) == [{"done": 1}, {"done": 2}]
 
 
 def test_an_error_row_ends_a_stream_as_an_error(tmp_path):

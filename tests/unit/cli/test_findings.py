@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import resource
 import socket
+import threading
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from sidecar.cli import findings
 from sidecar.cli.findings import Finding, examine
 from sidecar.config.load import load_settings
 from sidecar.config.settings import Settings
+from tests.support.backends import Certificates, make_certificates
 
 CONFIG = """
 [server]
@@ -72,6 +75,56 @@ def test_sound_surroundings_are_ok(settings, tmp_path):
 
 def test_a_backend_that_is_down_is_a_warning_only(settings):
     assert found(settings)["destination unix"].verdict == "warn"
+
+
+@pytest.fixture(scope="module")
+def certificates(tmp_path_factory) -> Certificates:
+    return make_certificates(tmp_path_factory.mktemp("certificates"))
+
+
+@pytest.mark.parametrize(
+    ("served", "trusted", "verdict", "words"),
+    [
+        ("good", True, "warn", "expires in "),  # it is valid for two days
+        ("good", False, "warn", "TLS: "),
+        ("expired", True, "warn", "TLS: "),
+        ("elsewhere", True, "warn", "TLS: "),
+    ],
+)
+def test_a_backend_is_judged_by_the_authority_that_deliveries_trust(
+    settings, certificates, served, trusted, verdict, words
+):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+
+        def serve() -> None:
+            connection, _ = listener.accept()
+            with (
+                contextlib.suppress(OSError),
+                certificates.context(served).wrap_socket(connection, server_side=True) as s,
+            ):
+                s.recv(1)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        http = settings.destinations[0].http
+        url = f"https://localhost:{listener.getsockname()[1]}/in"
+        http = msgspec.structs.replace(http, url=url, ca_file=certificates.ca if trusted else None)
+        destination = msgspec.structs.replace(settings.destinations[0], http=http)
+        finding = found(msgspec.structs.replace(settings, destinations=(destination,)))["destination tcp"]
+        thread.join()
+    assert finding.verdict == verdict
+    assert words in finding.found
+    assert finding.fix
+
+
+def test_a_certificate_with_time_left_is_fine():
+    class Peer:
+        def getpeercert(self) -> dict[str, str]:
+            return {"notAfter": "Jan  1 00:00:00 2099 GMT"}
+
+    assert findings._certificate("it", Peer()) == Finding("it", "ok", "reachable over TLS")
 
 
 def test_a_taken_port_fails(settings, backend):

@@ -193,6 +193,20 @@ def test_the_effective_configuration_is_the_configuration_without_secrets() -> N
     assert problems.found == []
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://h/a=b?key=hush&flag&sig=hush=", "http://h/a=b?key=***&flag=***&sig=***"),
+        ("http://h/in?flag", "http://h/in?flag"),
+        ("http://u:hush@h/?key=hush", "***"),
+        ("http://u:hush@h/", "***"),
+    ],
+)
+def test_a_url_is_shown_without_what_its_query_says(url: str, shown: str) -> None:
+    config = Config(destinations={"d": Destination(url=url)})
+    assert tomllib.loads(render(config))["destinations"]["d"]["url"] == shown
+
+
 def test_an_empty_configuration_is_shown_with_its_defaults() -> None:
     shown = tomllib.loads(render(Config()))
     assert shown["journal"]["max_size"] == "1GiB"

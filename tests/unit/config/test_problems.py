@@ -142,6 +142,8 @@ def test_a_syntax_error_elsewhere_shows_its_line(line: str) -> None:
         (("sources", "a", "verify", "secret_encoding"), "hex", False),
         (("destinations", "a", "url"), "http://u:p@h/", True),
         (("destinations", "a", "url"), "http://h/", False),
+        (("destinations", "a", "url"), "http://h/?key=x", True),
+        (("destinations", "a", "url"), "http://h/a=b", False),
         (("api_key",), "x", True),
         ((), "", False),
     ],

@@ -88,6 +88,24 @@ def test_peers_are_remembered_within_bounds():
     assert len(trust._peers) <= 4096
 
 
+def test_what_requests_without_a_proxy_get_is_remembered_within_bounds():
+    """By peer, TLS and host, so that none gets another's; hosts that somebody makes up do not pile up."""
+    trust = ProxyTrust([])
+    seen = {
+        repr(trust.read(peer, secure, {b"host": host}))
+        for _ in range(2)
+        for peer in ("10.0.0.1", "10.0.0.2")
+        for secure in (False, True)
+        for host in (b"a", b"b")
+    }
+    assert len(seen) == 8
+    for n in range(5000):
+        trust.read("10.0.0.1", False, {b"host": b"%d" % n})
+    assert len(trust._plain) <= 4096
+    trust.read("10.0.0.1", False, {b"host": b"x" * 256})
+    assert not any(len(host) > 255 for _, _, host in trust._plain)
+
+
 def test_a_public_url_is_taken_apart():
     """With a path, which a proxy cuts off before us."""
     url = parse_public_url(b"https://hooks.example.com/in/")

@@ -115,7 +115,8 @@ def head(path=b"/in", headers=(), method=b"POST", peer="198.51.100.1", query=b""
             repeated.add(name.lower())
         lower.setdefault(name.lower(), value)
     target = path + (b"?" + query if query else b"")
-    return Head(method, target, path, query, headers, lower, frozenset(repeated), None, peer, secure, 0.0)
+    ascii_ = all(name.isascii() and value.isascii() for name, value in headers)
+    return Head(method, target, path, query, headers, lower, frozenset(repeated), None, peer, secure, 0.0, ascii_)
 
 
 def source(name="s", path=b"/in", preset="stripe", **more):

@@ -160,12 +160,14 @@ def test_a_full_quota_leaves_them_dying_counted_and_tries_again(tmp_path):
         assert place.waiting() == 10 - dead
         assert not place.undertaker.busy  # nobody need wait for it
         assert len(place.rounds) < 12, "no hot loop"
+        place.undertaker.bury(*place.dying(1, body=b"x" * 100))
+        assert place.waiting() == 11 - dead, "also while nothing is tried"
         shutil.rmtree(place.path / "app")
         await asyncio.sleep(300)
 
     place.run(main)
     assert place.journal.count("app", State.DEAD) >= 4
-    assert place.journal.count("app", State.DEAD) + place.waiting() == 10
+    assert place.journal.count("app", State.DEAD) + place.waiting() == 11
 
 
 def test_one_destination_that_cannot_be_written_blocks_no_other(place, tmp_path):

@@ -302,6 +302,7 @@ def test_a_body_larger_than_the_whole_budget_is_delivered_alone():
 def test_no_more_are_unsettled_than_a_crash_may_repeat():
     w = World(delay_s=5.0)
     lane, _ = w.lane(lambda d, n: (0.0, OK))
+    lane.hand.capacity = 2000  # so that reading does not bound it already
     w.journal.preload("d", 1500)
     most = [0]
 
@@ -395,6 +396,44 @@ def test_held_deliveries_expire_too():
     run(main(), w.loop)
     assert len(w.buried) == 300
     assert len(backend.tries) < 60
+
+
+def test_what_a_read_brings_when_the_hold_has_begun_meanwhile_is_not_kept():
+    w = World(delay_s=0.5)
+    w.journal.preload("d", 300, b"x" * 100)
+    lane, _ = w.lane(lambda d, n: (0.1, REFUSED), concurrency=25)
+    lane.hand.capacity = 40  # the first 25 leave room, so that more is read while they fail
+    most = [0]
+
+    async def main():
+        await asyncio.sleep(1)
+        while w.loop.now_s < 1020:
+            await asyncio.sleep(0.05)
+            if lane.hold.held and lane.hand.reading is None:
+                most[0] = max(most[0], len(lane.hand))
+
+    run(main(), w.loop)
+    assert lane.hold.held
+    assert most[0] <= 5
+
+
+def test_what_waits_behind_many_young_ones_still_expires():
+    w = World()
+    lane, _ = w.lane(REFUSED, retry=RetryPolicy(max_age_s=1000), start=False)
+    w.journal.preload("d", 300)
+    now_ms = w.journal.clock_ms()
+    for seq, row in w.journal.rows["d"].items():
+        row.round, row.due_at_ms = 1, now_ms + seq
+        row.started_at_ms = now_ms if seq > 250 else now_ms + 10_000_000
+
+    async def main():
+        await asyncio.sleep(1)
+        lane.start(w.loop)
+        lane.configure(None)
+        await asyncio.sleep(1200)
+
+    run(main(), w.loop)
+    assert sorted(d.event.seq for d in w.buried) == list(range(251, 301))
 
 
 def test_an_unconfigured_destination_is_left_alone_and_its_deliveries_expire_or_return():

@@ -1,0 +1,99 @@
+"""When the writer begins a transaction: at once when idle, with everything the loop has read, a little later when busy."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator
+
+import pytest
+
+from sidecar.journal import writer as module
+from tests.support.journals import Books, make_event
+
+
+@pytest.fixture
+async def books(tmp_path) -> AsyncIterator[Books]:
+    books = Books.open(str(tmp_path / "journal"))
+    await books.stored()  # the first one brings the ack template, too
+    yield books
+    await books.journal.aclose()
+
+
+def commits(books: Books) -> int:
+    return books.journal.stats().commits
+
+
+async def idle(books: Books) -> None:
+    """Wait until the writer sleeps and waits for nothing in particular."""
+    writer = books.journal._writer
+    while not (writer._waiting and writer._wanted == (1, 1)):  # noqa: ASYNC110 - another thread's
+        await asyncio.sleep(0.001)
+
+
+async def test_what_the_loop_reads_in_one_turn_is_one_commit(books):
+    await idle(books)
+    before = commits(books)
+    answers = []
+    for n in range(10):
+        answers.append(books.append_later(make_event(b"%d" % n)))
+        time.sleep(0.001)  # noqa: ASYNC251 - the turn is long, and the writer could run
+    await asyncio.gather(*answers)
+    assert commits(books) == before + 1
+
+
+async def test_an_idle_writer_waits_for_nobody(books, monkeypatch):
+    writer = books.journal._writer
+    await idle(books)
+    writer._gather_s = 30.0
+    started_s = time.monotonic()
+    for _ in range(module.GATHER_FROM + 2):  # one by one: never many in one commit
+        await books.append(make_event())
+    assert time.monotonic() - started_s < 10
+
+
+async def test_a_busy_writer_waits_for_company_but_no_longer_than_it_may(books):
+    writer = books.journal._writer
+    await idle(books)
+    writer._last_arrivals, writer._gather_s = module.GATHER_FROM, 0.2
+    started_s, before = time.monotonic(), commits(books)
+    first = books.append_later(make_event())
+    await asyncio.sleep(0.02)
+    assert not first.done(), "it waits"
+    second = books.append_later(make_event())
+    await asyncio.gather(first, second)
+    assert commits(books) == before + 1
+    assert 0.15 < time.monotonic() - started_s < 10
+
+
+async def test_enough_company_ends_the_waiting(books):
+    writer = books.journal._writer
+    await idle(books)
+    writer._last_arrivals, writer._gather_s = module.GATHER_FROM, 30.0
+    started_s, before = time.monotonic(), commits(books)
+    answers = []
+    for _ in range(module.GATHER_EVENTS):
+        answers.append(books.append_later(make_event()))
+        await asyncio.sleep(0)
+    await asyncio.gather(*answers)
+    assert commits(books) == before + 1
+    assert time.monotonic() - started_s < 10
+
+
+async def test_the_waiting_is_a_fraction_of_a_commit_and_bounded(books):
+    for _ in range(20):
+        await asyncio.gather(*[books.append_later(make_event()) for _ in range(module.GATHER_FROM)])
+    assert 0 < books.journal._writer._gather_s <= module.GATHER_MOST_S
+
+
+async def test_closing_waits_for_no_company(tmp_path):
+    books = Books.open(str(tmp_path / "other"))
+    writer = books.journal._writer
+    await idle(books)
+    writer._last_arrivals, writer._gather_s = module.GATHER_FROM, 30.0
+    answer = books.append_later(make_event())
+    await asyncio.sleep(0.02)
+    started_s = time.monotonic()
+    await books.journal.aclose()
+    assert time.monotonic() - started_s < 10
+    assert (await answer).event.id
