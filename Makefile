@@ -31,6 +31,11 @@ dev: $(VENV)/.installed-dev ## Set up everything to work on the code, and the to
 test: $(VENV)/.installed-dev ## Run all tests with coverage; ARGS="tests/unit -k dedup" runs a part, without
 	@$(BIN)/python -m pytest -q $(or $(ARGS),--cov --cov-report=term --cov-fail-under=95)
 
+.PHONY: test-deploy
+test-deploy: $(VENV)/.installed-dev ## As root on Debian: build the image, run it, and see Pods come and go
+	@sh scripts/install_root_tools.sh
+	@$(BIN)/python -m pytest -q -m privileged tests/privileged $(ARGS)
+
 .PHONY: check
 check: check-static test ## All that must hold before a change lands: format, lint, types, imports, generated files, tests
 
@@ -93,4 +98,5 @@ $(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS)
 	@sh scripts/make_venv.sh $(VENV)
 	@$(PIP) --editable '.[dev]'
+	@$(BIN)/python scripts/install_deploy_tools.py
 	@touch $(VENV)/.installed $@

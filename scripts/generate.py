@@ -11,6 +11,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import dashboard
+import monitoring
 import state_diagram
 
 from sidecar.cli import reference
@@ -26,6 +28,11 @@ def _config_schema() -> str:
 FILES: dict[str, Callable[[], str]] = {
     "config.example.toml": documents.example,
     "config.schema.json": _config_schema,
+    "deploy/grafana/webhook-sidecar.json": dashboard.dashboard_json,
+    "deploy/k8s/components/grafana/webhook-sidecar.json": dashboard.dashboard_json,
+    "deploy/k8s/components/prometheusrule/prometheusrule.yaml": monitoring.prometheus_rule,
+    "deploy/k8s/helm/webhook-sidecar/files/rules.yaml": monitoring.helm_rules,
+    "deploy/k8s/helm/webhook-sidecar/files/webhook-sidecar.json": dashboard.dashboard_json,
     "docs/architecture.md": state_diagram.architecture,
     "docs/cli.md": reference.cli_reference,
     "docs/config.md": documents.reference,

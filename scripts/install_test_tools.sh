@@ -1,7 +1,7 @@
 #!/bin/sh
 # Install what some tests use beyond Python: faketime to move the clock of real processes, strace to count their system
-# calls, nginx to compare the benchmark with, and the packages of the Express app. Every one is optional: a test that
-# misses its tool is skipped and says what to install.
+# calls, nginx to compare the benchmark with, Prometheus to try the rules and the dashboard on, and the packages of the
+# Express app. Every one is optional: a test that misses its tool is skipped and says what to install.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -15,6 +15,7 @@ if missing strace; then packages="$packages strace"; fi
 if missing nginx; then packages="$packages nginx-light"; fi
 if missing node; then packages="$packages nodejs"; fi
 if missing npm; then packages="$packages npm"; fi
+if missing prometheus || missing promtool; then packages="$packages prometheus"; fi
 
 if [ -n "$packages" ]; then
     if [ "$(id -u)" = 0 ] && ! missing apt-get; then
@@ -24,6 +25,10 @@ if [ -n "$packages" ]; then
         if ! { apt-get update -qq && apt-get install -y -qq --no-install-recommends $packages; } >"$log" 2>&1; then
             tail -n 5 "$log" >&2
             echo "could not install:$packages; the tests that use them will be skipped" >&2
+        elif [ -d /run/systemd/system ]; then
+            case $packages in  # Debian starts what it installs; the tests want the program, nobody the service
+            *prometheus*) systemctl disable --quiet --now prometheus ;;
+            esac
         fi
     else
         echo "not installed:$packages; the tests that use them will be skipped" >&2

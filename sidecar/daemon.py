@@ -32,6 +32,7 @@ from sidecar.inbound.server import Listener
 from sidecar.journal import Journal
 from sidecar.metrics import Metrics
 from sidecar.model import State
+from sidecar.notify import Notifier
 from sidecar.outbound.deadletter import DeadLetters
 from sidecar.outbound.dispatch import Dispatcher
 
@@ -112,6 +113,7 @@ class Daemon:
         self._tasks: set[asyncio.Future[None]] = set()
         self._reloading = asyncio.Lock()
         self._tls: ssl.SSLContext | None = None
+        self._notifier = Notifier(os.environ)
         self.journal = Journal.open(settings.journal, self.clock, metrics=self.metrics)
         try:
             self.journal.register(*_names(settings))
@@ -195,6 +197,7 @@ class Daemon:
         gc.collect()
         gc.freeze()
         self.started = True
+        self._notifier.ready(self._doing())
         if settings.admin.token is None:
             self._tell_console()
 
@@ -212,6 +215,7 @@ class Daemon:
             self._now.set()  # safe: the journal is crash-safe
             return
         _log.info("stopping", signal=signal.Signals(number).name)
+        self._notifier.stopping()
         self._hurry = number == signal.SIGINT  # a person at a terminal: nobody propagates endpoints
         self._stop.set()
 
@@ -311,6 +315,7 @@ class Daemon:
     async def reload(self) -> ReloadResult:
         """Read the configuration again and put it in force, or change nothing."""
         async with self._reloading:
+            self._notifier.reloading(self.clock.monotonic_s())
             try:
                 new = await asyncio.to_thread(load_settings, self._config_path, env=os.environ)
                 later = restart_needed(self.settings, new)
@@ -323,12 +328,14 @@ class Daemon:
                 _log.error("reload refused: the old configuration stays in force", problems=len(problems), error=str(e))
                 for problem in problems:
                     _log.error("configuration problem", problem=problem.splitlines()[0])
+                self._notifier.ready("a changed configuration was refused: the old one stays in force")
                 return ReloadResult(ok=False, problems=problems or (str(e),))
             self._watcher.watch(new.watched)
             self._note_reload()
             _log.info("reloaded", sources=len(new.sources), destinations=len(new.destinations))
             for key in later:
                 _log.warning("this change needs a restart", key=key)
+            self._notifier.ready(self._doing())
             return ReloadResult(ok=True, restart_needed=tuple(later))
 
     async def _apply(self, new: Settings) -> None:
@@ -353,6 +360,9 @@ class Daemon:
     async def _files_changed(self, names: list[str]) -> None:
         _log.info("watched files changed", files=", ".join(os.path.basename(n) for n in names))
         await self.reload()
+
+    def _doing(self) -> str:
+        return f"{len(self.settings.sources)} sources, {len(self.settings.destinations)} destinations"
 
     def _note_reload(self) -> None:
         self.metrics.reload_ok.set(1)
@@ -457,6 +467,8 @@ class Daemon:
             self._beat_s = self.clock.monotonic_s()
             self.metrics.loop_lag.set(max(0.0, self._beat_s - due_s))
             due_s = self._beat_s + BEAT_S
+            if self._notifier.alive_due(self._beat_s) and self._admin.alive():
+                self._notifier.alive(self._beat_s)
 
     def _keep(self, work: Awaitable[None]) -> None:
         task = asyncio.ensure_future(work)

@@ -81,6 +81,10 @@ class AdminServer:
         host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - to be dialled, not bound
         return f"http://{host}:{port}/#token={self.token}" if tcp else ""
 
+    def alive(self) -> bool:
+        """Whether ``/livez`` would say so."""
+        return not any(self._probes.live().values())
+
     def configure(self, token: str | None) -> bool:
         """Take over a changed token; None keeps the one in force if that was made here, else makes a fresh one.
 

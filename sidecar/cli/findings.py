@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import resource
 import socket
@@ -28,6 +29,7 @@ _SLOW_FSYNC_S = 0.025
 _RELEASED_MS = 1_760_000_000_000  # no clock that is right shows an earlier time
 _SPARE_FDS = 128
 _STOP_S = 20.0
+_TIME_ERROR = 5
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -45,8 +47,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding("daemon", "ok", "running" if running else "not running")
     if not running:
         yield from _ports(settings)
-    yield from _disk("journal", settings.journal.path, settings.journal.max_size_bytes)
-    yield from _disk("dead letters", settings.dead_letters.path, settings.dead_letters.max_size_bytes)
+    yield from _disks(settings)
     for d in settings.destinations:
         yield _destination(d.name, d.http.url, d.http.ca_file)
     yield _descriptors(settings)
@@ -81,10 +82,26 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, "ok", f"{listen} is free")
 
 
-def _disk(what: str, path: str, max_size_bytes: int) -> Iterator[Finding]:
+def _disks(settings: Settings) -> Iterator[Finding]:
+    folders = (("journal", settings.journal), ("dead letters", settings.dead_letters))
+    existing = {what: _existing(options.path) for what, options in folders}
+    together = len({os.stat(place).st_dev for place in existing.values()}) == 1
+    total = sum(options.max_size_bytes for _, options in folders)
+    for what, options in folders:
+        share = total if together else options.max_size_bytes
+        yield from _disk(what, existing[what], options.max_size_bytes, share)
+
+
+def _existing(path: str) -> str:
+    """The folder, or the one above that exists and in which it would be made."""
     place = path
     while not os.path.isdir(place) and os.path.dirname(place) != place:
         place = os.path.dirname(place)
+    return place
+
+
+def _disk(what: str, place: str, max_size_bytes: int, share_bytes: int) -> Iterator[Finding]:
+    """Look at one folder; ``share_bytes`` is what we may use of its volume altogether."""
     if not os.access(place, os.W_OK | os.X_OK):
         yield Finding(what, "fail", f"{place} is not writable", f"give uid {os.geteuid()} write access")
         return
@@ -98,8 +115,12 @@ def _disk(what: str, path: str, max_size_bytes: int) -> Iterator[Finding]:
     volume = os.statvfs(place)
     free, total = volume.f_bavail * volume.f_frsize, volume.f_blocks * volume.f_frsize
     found = f"{size(free)} free of {size(total)}, may use {size(max_size_bytes)}"
-    if max_size_bytes > 0.8 * total:
-        yield Finding(f"{what} size", "warn", found, "keep max_size below 80 % of the volume")
+    if share_bytes > max_size_bytes:
+        found += f", {size(share_bytes)} with what else of ours is there"
+    if share_bytes > 0.8 * total:
+        yield Finding(
+            f"{what} size", "warn", found, "keep max_size of journal and dead letters below 80 % of the volume"
+        )
     elif free < min(max_size_bytes, 64 << 20):
         yield Finding(f"{what} size", "fail", found, "make room on the volume")
     else:
@@ -170,7 +191,22 @@ def _descriptors(settings: Settings) -> Finding:
 def _clock() -> Finding:
     if Clock().wall_ms() < _RELEASED_MS:
         return Finding("clock", "fail", "it is in the past", "set the clock: signed timestamps are refused otherwise")
+    if _is_synchronised() is False:
+        fix = "run chrony or systemd-timesyncd: a clock that is minutes off refuses signed webhooks"
+        return Finding("clock", "warn", "plausible, but the kernel knows of nothing that keeps it right", fix)
     return Finding("clock", "ok", "plausible")
+
+
+def _is_synchronised() -> bool | None:
+    """Ask the kernel whether something disciplines its clock; None where it cannot be asked.
+
+    Source: adjtimex(2): ``modes`` 0 only reads; TIME_ERROR (5) means not synchronised.
+    """
+    adjtimex = getattr(ctypes.CDLL(None), "adjtimex", None)
+    if adjtimex is None:
+        return None
+    state = int(adjtimex(ctypes.create_string_buffer(512)))  # more than any struct timex
+    return None if state < 0 else state != _TIME_ERROR
 
 
 def _grace(settings: Settings) -> Finding:

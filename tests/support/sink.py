@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import socketserver
 import threading
 import time
@@ -39,6 +41,8 @@ Answer = int | tuple[int, dict[str, str]] | None
 class Sink:
     """The backend. ``answer`` may be a status, (status, headers), None (cut the connection), or a function of the request."""
 
+    address = "127.0.0.1"
+
     def __init__(
         self, answer: Answer | Callable[[Received], Answer] = 200, *, port: int = 0, delay_s: float = 0.0
     ) -> None:
@@ -46,19 +50,26 @@ class Sink:
         self.delay_s = delay_s
         self.requests: list[Received] = []
         self._lock = threading.Lock()
+        self._open: set[socket.socket] = set()
         sink = self
 
         class Handler(socketserver.StreamRequestHandler):
             def handle(self) -> None:
-                while sink._serve_one(self):
-                    pass
+                with sink._lock:
+                    sink._open.add(self.connection)
+                try:
+                    while sink._serve_one(self):
+                        pass
+                finally:
+                    with sink._lock:
+                        sink._open.discard(self.connection)
 
         class Server(socketserver.ThreadingTCPServer):
             allow_reuse_address = True
             daemon_threads = True
             request_queue_size = 256
 
-        self._server = Server(("127.0.0.1", port), Handler)
+        self._server = Server((self.address, port), Handler)
         self.port: int = self._server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -96,8 +107,13 @@ class Sink:
             return [r.event_id for r in self.requests]
 
     def close(self) -> None:
+        """Be gone, as a process that has ended: nobody listens, and open connections are cut."""
         self._server.shutdown()
         self._server.server_close()
+        with self._lock:
+            for connection in self._open:
+                with contextlib.suppress(OSError):  # the other side was quicker
+                    connection.shutdown(socket.SHUT_RDWR)
 
     def __enter__(self) -> Self:
         return self

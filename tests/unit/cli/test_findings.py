@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import os
 import resource
 import socket
 import threading
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -155,9 +157,32 @@ def test_a_volume_that_is_too_small_or_full_is_named(settings, monkeypatch):
     monkeypatch.setattr(os, "statvfs", lambda _: Volume())
     report = found(settings)
     assert report["journal size"].verdict == "warn"
-    assert report["dead letters size"].verdict == "ok"
     Volume.f_blocks, Volume.f_bavail = 1 << 40, 1
     assert found(settings)["journal size"].verdict == "fail"
+
+
+def test_journal_and_dead_letters_on_one_volume_count_together(settings, monkeypatch):
+    """Each alone would fit into 80 % of it."""
+
+    class Shared(Volume):
+        f_blocks = f_bavail = 21 << 20
+
+    monkeypatch.setattr(os, "statvfs", lambda _: Shared())
+    report = found(settings)
+    assert {report[f"{what} size"].verdict for what in ("journal", "dead letters")} == {"warn"}
+    assert "17.0 MiB with what else of ours is there" in report["dead letters size"].found
+    devices = iter(range(10))
+    real = os.stat
+
+    def elsewhere(path, **more):
+        status = real(path, **more)
+        fields = list(status)
+        fields[2] = next(devices)
+        return os.stat_result(fields)
+
+    monkeypatch.setattr(os, "stat", elsewhere)
+    report = found(settings)
+    assert {report[f"{what} size"].verdict for what in ("journal", "dead letters")} == {"ok"}
 
 
 def test_a_folder_that_cannot_be_written_fails(settings, monkeypatch):
@@ -172,6 +197,24 @@ def test_a_clock_in_the_past_fails(monkeypatch):
 
     monkeypatch.setattr(findings, "Clock", Old)
     assert findings._clock().verdict == "fail"
+
+
+@pytest.mark.parametrize(("synchronised", "verdict"), [(True, "ok"), (None, "ok"), (False, "warn")])
+def test_a_clock_that_nothing_keeps_right_is_a_warning(monkeypatch, synchronised, verdict):
+    monkeypatch.setattr(findings, "_is_synchronised", lambda: synchronised)
+    assert findings._clock().verdict == verdict
+
+
+@pytest.mark.parametrize(("state", "synchronised"), [(0, True), (5, False), (-1, None)])
+def test_the_kernel_says_whether_the_clock_is_kept_right(monkeypatch, state, synchronised):
+    monkeypatch.setattr(findings.ctypes, "CDLL", lambda _: SimpleNamespace(adjtimex=lambda _: state))
+    assert findings._is_synchronised() is synchronised
+    monkeypatch.setattr(findings.ctypes, "CDLL", lambda _: SimpleNamespace())
+    assert findings._is_synchronised() is None
+
+
+def test_this_kernel_can_be_asked():
+    assert hasattr(ctypes.CDLL(None), "adjtimex") == (findings._is_synchronised() is not None)
 
 
 def test_a_long_stop_is_a_warning(settings):
