@@ -13,10 +13,10 @@ from typing import Any, Literal
 import msgspec
 
 from sidecar.inbound.verify.presets import PRESETS
-from sidecar.inbound.verify.request import Rejected, Request, Secret
+from sidecar.inbound.verify.request import Rejected, Request, Secret, Verifier
 from sidecar.inbound.verify.schemes import compile_scheme
 
-__all__ = ["Case", "parse_case", "run_case"]
+__all__ = ["Case", "parse_case", "prepare", "run_case"]
 
 
 class Case(msgspec.Struct, kw_only=True):
@@ -57,15 +57,8 @@ def parse_case(line: bytes | str) -> Case:
     return case
 
 
-def run_case(case: Case) -> Literal[True] | str:
-    """Judge one case with its preset.
-
-    Returns:
-        True when it turns out as expected; else what happened, for people. ``unknown preset`` when there is none.
-    """
-    preset = PRESETS.get(case.provider)
-    if preset is None:
-        return "unknown preset"
+def prepare(case: Case) -> tuple[Verifier, Request, tuple[Secret, ...], int]:
+    """Make what ``Verifier.verify`` wants of a case whose preset exists."""
     target = case.url.encode()
     _, _, rest = target.partition(b"://")
     path, _, query = rest[rest.find(b"/") :].partition(b"?") if b"/" in rest else (b"/", b"", b"")
@@ -78,8 +71,20 @@ def run_case(case: Case) -> Literal[True] | str:
         url=target,
     )
     texts = [case.secret, *case.extra_secrets]
-    secrets = [Secret(str(position), text.encode()) for position, text in enumerate(texts, 1)]
-    verdict = compile_scheme(preset.scheme).verify(request, secrets, int((case.now or 0) * 1000))
+    secrets = tuple(Secret(str(position), text.encode()) for position, text in enumerate(texts, 1))
+    return compile_scheme(PRESETS[case.provider].scheme), request, secrets, int((case.now or 0) * 1000)
+
+
+def run_case(case: Case) -> Literal[True] | str:
+    """Judge one case with its preset.
+
+    Returns:
+        True when it turns out as expected; else what happened, for people. ``unknown preset`` when there is none.
+    """
+    if case.provider not in PRESETS:
+        return "unknown preset"
+    verifier, request, secrets, now_ms = prepare(case)
+    verdict = verifier.verify(request, secrets, now_ms)
     if isinstance(verdict, Rejected):
         return True if case.expect == "reject" else f"expected accept, got reject: {verdict.reason}"
     return True if case.expect == "accept" else f"expected reject, got accept by secret {verdict.key_id}"
