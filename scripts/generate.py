@@ -14,7 +14,7 @@ from pathlib import Path
 import state_diagram
 
 from sidecar.cli import reference
-from sidecar.config import describe, documents
+from sidecar.config import describe, documents, providers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -30,6 +30,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/cli.md": reference.cli_reference,
     "docs/config.md": documents.reference,
     "docs/metrics.md": reference.metrics_reference,
+    "docs/providers.md": providers.page,
 }
 """Path from the root of the repository -> what makes its content."""
 

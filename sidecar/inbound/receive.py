@@ -18,7 +18,18 @@ from sidecar.inbound.dedup import claim, extract, printable_key
 from sidecar.inbound.forwarded import Forwarded, Network, ProxyTrust
 from sidecar.inbound.refusals import RefusalRing
 from sidecar.inbound.source import Source, SourceOptions
-from sidecar.inbound.verify import Handshake, Headers, Rejected, Request, active_secrets
+from sidecar.inbound.verify import (
+    Fetch,
+    Fetched,
+    HandshakeAnswer,
+    Headers,
+    Rejected,
+    Request,
+    Secret,
+    active_secrets,
+)
+from sidecar.inbound.verify.explain import suspect
+from sidecar.inbound.verify.handshakes import MAX_BYTES as HANDSHAKE_BYTES
 from sidecar.journal.types import AppendDone, Appended, Claim, Duplicate
 from sidecar.metrics import Metrics, Series
 from sidecar.model import AckTemplate, Event, Refusal, RejectReason
@@ -28,8 +39,12 @@ __all__ = ["Receiver", "SourceOptions"]
 UNKNOWN: Final = "unknown"
 """Source of what no source claims; nobody may call a source so."""
 
+EXPLAIN_EVERY_S: Final = 0.2
+"""How often a refusal is looked into more closely: at most some hundred µs each time."""
+
 Reply = Callable[[Answer], None]
 
+_NOT_EXPECTED: Final = Rejected(RejectReason.HANDSHAKE_NOT_EXPECTED, "webhook-sidecar handshake expect")
 _NOT_UTF8: Final = Rejected(RejectReason.MALFORMED_SIGNATURE, "a header that counts is not UTF-8")
 
 _log = log.get_logger("inbound")
@@ -43,10 +58,55 @@ class Journal(Protocol):
         ...
 
 
+class Keys(Protocol):
+    """What receiving needs of the key store."""
+
+    @property
+    def snapshot(self) -> Mapping[str, Fetched]:
+        """The keys that are here."""
+        ...
+
+    def ask(self, fetch: Fetch, done: Callable[[bool], None]) -> bool:
+        """Get one more; see ``KeyStore.ask``."""
+        ...
+
+
+class Book(Protocol):
+    """What receiving needs of the secrets that arrive by handshake; see ``HandshakeBook``."""
+
+    def secrets(self, source: str) -> tuple[Secret, ...]:
+        """Those that have arrived."""
+        ...
+
+    def knows(self, source: str, value: bytes) -> bool:
+        """Whether this one has."""
+        ...
+
+    def expected(self, source: str) -> bool:
+        """Whether one may arrive now."""
+        ...
+
+    def learn(self, source: str, value: bytes, peer: str, done: Callable[[bool], None]) -> None:
+        """Keep one."""
+        ...
+
+
 class _Intake:
     """One request between its head and its answer."""
 
-    __slots__ = ("answered", "duration", "forwarded", "head", "reply", "request", "source", "started_s")
+    __slots__ = (
+        "answered",
+        "duration",
+        "fetched",
+        "forwarded",
+        "head",
+        "learning",
+        "reply",
+        "request",
+        "source",
+        "started_s",
+        "trial",
+    )
 
     def __init__(self, source: Source, head: Head, request: Request, forwarded: Forwarded, duration: Series) -> None:
         self.source = source
@@ -57,6 +117,9 @@ class _Intake:
         self.reply: Reply | None = None
         self.started_s = 0.0
         self.answered = False
+        self.trial = False  # its head is that of an unsigned handshake
+        self.learning = False  # its answer comes once its secret is on disk
+        self.fetched = False  # its key was asked for once
 
 
 class Receiver:
@@ -71,6 +134,9 @@ class Receiver:
         *,
         trusted_proxies: Sequence[Network] = (),
         on_revived: Callable[[str], None] | None = None,
+        keys: Keys | None = None,
+        book: Book | None = None,
+        confirm: Callable[[str, str], None] | None = None,
     ) -> None:
         """Prepare; ``configure`` brings the sources.
 
@@ -81,9 +147,15 @@ class Receiver:
             clock: The machine's clocks.
             trusted_proxies: Whose X-Forwarded-* are believed.
             on_revived: Told the id of an event whose dead deliveries a repeat made pending again.
+            keys: For schemes whose keys are on the network.
+            book: For secrets that arrive by handshake.
+            confirm: Calls the address that confirms a subscription: (source, URL).
         """
         self._journal = journal
         self._on_revived = on_revived
+        self._keys = keys
+        self._book = book
+        self._confirm = confirm
         self._metrics = metrics
         self._feed = feed
         self._clock = clock
@@ -92,6 +164,7 @@ class Receiver:
         self._durations: dict[str, Series] = {}
         self._trust = ProxyTrust(trusted_proxies)
         self._stopped: Refusal | None = None
+        self._explain_s = 0.0
         self._refusals = RefusalRing()
         self.configure(())
 
@@ -108,11 +181,25 @@ class Receiver:
             ValueError: When an option has none of its forms; nothing is changed then.
         """
         prepared = [Source(options) for options in sources]
+        for source in prepared:
+            self._add_learned(source)
         self._create_series(prepared)
         self._by_path = {source.options.path: source for source in prepared}
         self._by_name = {source.name: source for source in prepared}
         if trusted_proxies is not None:
             self._trust = ProxyTrust(trusted_proxies)
+
+    def _add_learned(self, source: Source) -> None:
+        if self._book is not None:
+            source.secrets = source.options.secrets + self._book.secrets(source.name)
+
+    def secrets_changed(self, name: str) -> None:
+        """Take over the secrets that have arrived for a source, or were forgotten."""
+        source = self._by_name.get(name)
+        if source is not None:
+            self._add_learned(source)
+            for secret in source.secrets:
+                self._metrics.key_matched.create(name, secret.id)
 
     def _create_series(self, sources: Sequence[Source]) -> None:
         m = self._metrics
@@ -171,11 +258,17 @@ class Receiver:
         if head.repeated and not source.reads.isdisjoint(head.repeated):
             return self._refuse(source, Refusal.DUPLICATE_HEADER)
         intake = self._intake(source, head)
-        if not handshake_only or options.handshake is None or options.handshake.signed:
+        handshake = options.handshake
+        if handshake is not None and handshake_only:
+            intake.trial = not handshake.signed
+        elif handshake is not None and handshake.unsigned_head is not None:
+            small = head.length is not None and head.length <= HANDSHAKE_BYTES
+            intake.trial = small and handshake.unsigned_head(intake.request)
+        if not intake.trial:
             rejected = self._precheck(source, intake.request)
             if rejected is not None:
                 return self._unauthorized(source, rejected)
-        if source.content_type is not None and not handshake_only:
+        if source.content_type is not None and not handshake_only and not intake.trial:
             media_type = head.lower.get(b"content-type", b"").partition(b";")[0].strip().lower()
             if media_type != source.content_type:
                 return self._refuse(source, Refusal.UNSUPPORTED_MEDIA_TYPE)
@@ -193,6 +286,8 @@ class Receiver:
             forwarded = Forwarded(forwarded.chain, public.proto, public.host)
         url = source.url(forwarded, head.path, head.query)
         request = Request(head.method, head.path, head.query, head.lower, b"", url)
+        if source.fetches and self._keys is not None:
+            request.keys = self._keys.snapshot
         return _Intake(source, head, request, forwarded, self._durations[source.name])
 
     def _precheck(self, source: Source, request: Request) -> Rejected | None:
@@ -211,12 +306,15 @@ class Receiver:
         intake.started_s = self._clock.monotonic_s()
         intake.reply = reply
         intake.request.body = body
-        try:
-            answer = self._judge(intake)
-        except Exception as error:  # noqa: BLE001 - the top of a request: a bug must not cost the sender an answer
-            answer = self._refuse_on_bug(intake.source, error)
+        answer = self._judge_or_fail(intake)
         if answer is not None:
             self._answer(intake, answer)
+
+    def _judge_or_fail(self, intake: _Intake) -> Answer | None:
+        try:
+            return self._judge(intake)
+        except Exception as error:  # noqa: BLE001 - the top of a request: a bug must not cost the sender an answer
+            return self._refuse_on_bug(intake.source, error)
 
     def refused(self, context: object | None, head: Head | None, code: Refusal) -> None:
         """Count what the listener itself refused: framing, limits, timeouts."""
@@ -235,31 +333,90 @@ class Receiver:
         """Verify and store; None when the answer comes after the commit."""
         source, request = intake.source, intake.request
         now_ms = self._clock.wall_ms()
-        handshake = source.handshake
-        if request.method in source.handshake_methods and handshake is not None and not handshake.signed:
-            return self._shake(source, handshake, request, now_ms) or self._refuse(source, Refusal.METHOD_NOT_ALLOWED)
+        if intake.trial:
+            answer = self._shake(intake, now_ms, "")
+            if answer is not None or intake.learning:
+                return answer
+            if request.method in source.handshake_methods:
+                return self._refuse(source, Refusal.METHOD_NOT_ALLOWED)
         if not request.body and not source.options.allow_empty:
             return self._refuse(source, Refusal.EMPTY_BODY)
         verdict = source.verifier.verify(request, source.secrets, now_ms)
         if isinstance(verdict, Rejected):
-            return self._unauthorized(source, verdict)
+            return self._rejected(intake, verdict)
         if verdict.key_id:
             self._metrics.key_matched.inc(source.name, verdict.key_id)
-        if handshake is not None:
-            answer = self._shake(source, handshake, request, now_ms)
+        if source.handshake is not None and source.handshake.signed:
+            answer = self._shake(intake, now_ms, verdict.key_id)
             if answer is not None:
                 return answer
         self._store(intake, now_ms)
         return None
 
-    def _shake(self, source: Source, handshake: Handshake, request: Request, now_ms: int) -> Answer | None:
-        said = handshake.respond(request, active_secrets(source.secrets, now_ms))
+    def _rejected(self, intake: _Intake, rejected: Rejected) -> Answer | None:
+        """Refuse, unless a key from the network may still turn the verdict: then the answer comes with it."""
+        source, wanted = intake.source, rejected.fetch
+        if wanted is None or self._keys is None or intake.fetched:
+            return self._unauthorized(source, self._explained(intake, rejected))
+        intake.fetched = True
+
+        def done(ok: bool) -> None:
+            if ok:
+                answer = self._judge_or_fail(intake)
+            else:
+                # It speaks about us and the network, not about the sender, so not 401.
+                self._metrics.verification_failures.inc(source.name, RejectReason.KEY_UNAVAILABLE)
+                answer = self._refuse(source, Refusal.KEYS_UNAVAILABLE)
+            if answer is not None:
+                self._answer(intake, answer)
+
+        return None if self._keys.ask(wanted, done) else self._unauthorized(source, rejected)
+
+    def _explained(self, intake: _Intake, rejected: Rejected) -> Rejected:
+        """Look for a better word than "wrong secret", now and then: a stranger can ask as often as they like."""
+        now_s = self._clock.monotonic_s()
+        if rejected.reason is not RejectReason.WRONG_SECRET or now_s < self._explain_s:
+            return rejected
+        self._explain_s = now_s + EXPLAIN_EVERY_S
+        return suspect(intake.source.verifier, intake.request, intake.source.secrets, self._clock.wall_ms()) or rejected
+
+    def _shake(self, intake: _Intake, now_ms: int, matched: str) -> Answer | None:
+        """Answer a handshake; None when it is none, or when the answer comes after its secret is on disk."""
+        source, request = intake.source, intake.request
+        assert source.handshake is not None
+        secrets = active_secrets(source.secrets, now_ms)
+        secrets.sort(key=lambda secret: secret.id != matched)  # the one that the provider uses comes first
+        said = source.handshake.respond(request, secrets, source.terms)
         if said is None:
             return None
+        if isinstance(said, Rejected):
+            return self._unauthorized(source, said)
+        if isinstance(said, Refusal):
+            return self._refuse(source, said)
+        if said.learned and not (self._book is not None and self._book.knows(source.name, said.learned)):
+            return self._learn(intake, said)
+        if said.confirm and self._confirm is not None:
+            self._confirm(source.name, said.confirm)
+        return self._shaken(source, said)
+
+    def _shaken(self, source: Source, said: HandshakeAnswer) -> Answer:
         self._metrics.received.inc(source.name, "handshake")
         if self._feed.watched:
             self._publish(source.name, "handshake")
-        return Answer(200, said.body, said.content_type, said.headers)
+        return Answer(said.status, said.body, said.content_type, said.headers)
+
+    def _learn(self, intake: _Intake, said: HandshakeAnswer) -> Answer | None:
+        source = intake.source
+        if self._book is None or not self._book.expected(source.name):
+            return self._unauthorized(source, _NOT_EXPECTED)
+
+        def done(ok: bool) -> None:
+            self.secrets_changed(source.name)
+            self._answer(intake, self._shaken(source, said) if ok else self._refuse(source, Refusal.STORAGE_ERROR))
+
+        intake.learning = True
+        self._book.learn(source.name, said.learned, intake.head.peer, done)
+        return None
 
     def _store(self, intake: _Intake, now_ms: int) -> None:
         source, request, head, forwarded = intake.source, intake.request, intake.head, intake.forwarded

@@ -58,10 +58,10 @@ def main(names: list[str]) -> None:
         if verifier.can_sign:
             verifier = compile_scheme(PRESETS[name].scheme)
             body = b'{"filler":"' + b"x" * 1011 + b'"}'
-            headers = sign_request(verifier, secrets[0], body, now_ms, preset=PRESETS[name], url=b"https://h.example/in")
-            large = Request(
-                b"POST", b"/in", b"", {n.lower(): v for n, v in headers}, body, b"https://h.example/in"
+            headers = sign_request(
+                verifier, secrets[0], body, now_ms, preset=PRESETS[name], url=b"https://h.example/in"
             )
+            large = Request(b"POST", b"/in", b"", {n.lower(): v for n, v in headers}, body, b"https://h.example/in")
             line += f"{measure(verifier, large, secrets, now_ms):12.1f}"
         print(line)
 

@@ -42,6 +42,9 @@ def parse_timestamp(text: bytes, unit: Unit) -> int | None:
     """
     if unit == "s":
         return int(text) * 1000 if _SECONDS.fullmatch(text) else None
+    if unit == "unix":
+        unit = "s" if len(text) < 12 else "ms"
+        return parse_timestamp(text, unit)
     if unit == "ms":
         return int(text) if _MILLISECONDS.fullmatch(text) else None
     found = (_RFC3339 if unit == "rfc3339" else _HTTP_DATE).fullmatch(text)
@@ -68,7 +71,7 @@ def format_timestamp(now_ms: int, unit: Unit) -> bytes:
     """Write a moment as a provider would."""
     if unit == "s":
         return b"%d" % (now_ms // 1000)
-    if unit == "ms":
+    if unit in ("ms", "unix"):
         return b"%d" % now_ms
     when = _EPOCH + now_ms * _MILLISECOND
     if unit == "rfc3339":

@@ -2,21 +2,24 @@
 
 Fields: ``provider`` (preset name), ``id``, ``method``, ``url``, ``headers``, ``body_base64``, ``secret`` (as the
 provider's page shows it), ``extra_secrets``, ``now`` (Unix seconds, null = irrelevant) and ``expect`` (``accept`` or
-``reject``); ``origin``, ``why`` and ``params`` are for people and for presets with further settings.
+``reject``); ``params`` has options of the preset's scheme (``webhook_id``, ``audience``, ...), ``key`` (Pusher: the id
+of the secret) and ``secondary_key`` (Box); ``origin`` and ``why`` are for people.
 """
 
 from __future__ import annotations
 
 import binascii
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from sidecar.inbound.verify.options import SchemeOptions
 from sidecar.inbound.verify.presets import PRESETS
 from sidecar.inbound.verify.request import Rejected, Request, Secret, Verifier
 from sidecar.inbound.verify.schemes import compile_scheme
 
-__all__ = ["Case", "parse_case", "prepare", "run_case"]
+__all__ = ["Case", "parse_case", "prepare", "run_case", "with_params"]
 
 
 class Case(msgspec.Struct, kw_only=True):
@@ -71,8 +74,18 @@ def prepare(case: Case) -> tuple[Verifier, Request, tuple[Secret, ...], int]:
         url=target,
     )
     texts = [case.secret, *case.extra_secrets]
-    secrets = tuple(Secret(str(position), text.encode()) for position, text in enumerate(texts, 1))
-    return compile_scheme(PRESETS[case.provider].scheme), request, secrets, int((case.now or 0) * 1000)
+    names = [case.params.get("key", "1"), *map(str, range(2, len(texts) + 1))]
+    secrets = [Secret(name, text.encode()) for name, text in zip(names, texts, strict=True)]
+    if "secondary_key" in case.params:
+        secrets = [Secret("primary", texts[0].encode()), Secret("secondary", case.params["secondary_key"].encode())]
+    verifier = compile_scheme(with_params(PRESETS[case.provider].scheme, case.params))
+    return verifier, request, tuple(secrets), int((case.now or 0) * 1000)
+
+
+def with_params(scheme: SchemeOptions, params: Mapping[str, Any]) -> SchemeOptions:
+    """The options with those params that are options of their scheme."""
+    own = {field.name for field in msgspec.structs.fields(scheme)}
+    return msgspec.structs.replace(scheme, **{name: value for name, value in params.items() if name in own})
 
 
 def run_case(case: Case) -> Literal[True] | str:
