@@ -16,13 +16,10 @@ import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sidecar.inbound.verify.body_signed import AdyenVerifier, BraintreeVerifier, MailgunVerifier
 from sidecar.inbound.verify.keyed_hash import HmacVerifier
 from sidecar.inbound.verify.options import BasicOptions, NoneOptions, SchemeOptions, TokenOptions
 from sidecar.inbound.verify.request import Accepted, Fetch, Headers, Rejected, Request, Secret, Verdict, Verifier
-from sidecar.inbound.verify.several import AnyVerifier
 from sidecar.inbound.verify.signed import header_names, lower
-from sidecar.inbound.verify.twilio import TwilioVerifier
 from sidecar.inbound.verify.verdicts import MALFORMED, MAX_ENTRY_BYTES, MISSING, first_value, no_match, present_name
 
 __all__ = ["SCHEMES", "MissingExtra", "compile_scheme"]
@@ -161,7 +158,7 @@ class NoneVerifier:
 
 
 def _lazy(module: str, name: str) -> Callable[[Any], Verifier]:
-    """Import a scheme's module when the first such source is compiled: its packages are an extra and slow to load."""
+    """Import a scheme's module when the first such source is compiled: most daemons need none of them."""
 
     def make(options: Any) -> Verifier:
         try:
@@ -183,17 +180,17 @@ class MissingExtra(ValueError):
 #: Scheme name in the configuration -> what makes the verifier of its options. The only registry of schemes.
 SCHEMES: dict[str, Callable[[Any], Verifier]] = {
     "hmac": HmacVerifier,
-    "any": AnyVerifier,
+    "any": _lazy("several", "AnyVerifier"),
     "token": TokenVerifier,
     "basic": BasicVerifier,
     "ed25519": _lazy("public_key", "Ed25519Verifier"),
     "ecdsa": _lazy("public_key", "EcdsaVerifier"),
     "jwt": _lazy("tokens", "JwtVerifier"),
     "rfc9421": _lazy("messages", "MessageVerifier"),
-    "twilio": TwilioVerifier,
-    "adyen": AdyenVerifier,
-    "mailgun": MailgunVerifier,
-    "braintree": BraintreeVerifier,
+    "twilio": _lazy("twilio", "TwilioVerifier"),
+    "adyen": _lazy("body_signed", "AdyenVerifier"),
+    "mailgun": _lazy("body_signed", "MailgunVerifier"),
+    "braintree": _lazy("body_signed", "BraintreeVerifier"),
     "sns": _lazy("certificates", "SnsVerifier"),
     "paypal": _lazy("certificates", "PaypalVerifier"),
     "none": NoneVerifier,

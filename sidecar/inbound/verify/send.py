@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from sidecar.inbound.verify.bespoke import KeyedVerifier
 from sidecar.inbound.verify.presets import Preset
 from sidecar.inbound.verify.request import Headers, Request, Secret, Verifier
 
@@ -18,7 +17,8 @@ def sample_body(preset: Preset, unique_id: str, now_ms: int = 0) -> bytes:
 
 def signed_body(verifier: Verifier, body: bytes, secret: Secret, now_ms: int) -> bytes:
     """The body with a signature in it, for the providers that put it there; all others send the body as it is."""
-    return verifier.sign_body(body, secret, now_ms) if isinstance(verifier, KeyedVerifier) else body
+    sign: Callable[[bytes, Secret, int], bytes] | None = getattr(verifier, "sign_body", None)
+    return body if sign is None else sign(body, secret, now_ms)
 
 
 def sign_request(

@@ -12,7 +12,7 @@ from standardwebhooks.webhooks import Webhook
 from sidecar.config.check import key_is_signed
 from sidecar.inbound.dedup import DedupOptions, extract, key_headers
 from sidecar.inbound.verify.handshakes import HANDSHAKES
-from sidecar.inbound.verify.presets import PRESETS
+from sidecar.inbound.verify.presets import PRESETS, code, commerce, messaging, payments, platform, work
 from sidecar.inbound.verify.request import Accepted, Request, Secret
 from sidecar.inbound.verify.schemes import compile_scheme
 from tests.support.providers import ELSEWHERE, SECRETS, TEXT, make
@@ -30,8 +30,12 @@ def sent(name, unique_id="0001", body=None):
 
 
 def test_all_of_them_are_there():
-    """By the names that configurations use."""
-    assert len(PRESETS) == 84
+    """By the names that configurations use; what a group has, the list of names has, and the other way round."""
+    assert len(PRESETS) == len(list(PRESETS)) == 84
+    groups = (code, commerce, messaging, payments, platform, work)
+    assert {preset.name for group in groups for preset in group.PRESETS} == set(PRESETS)
+    assert "nobody" not in PRESETS
+    assert PRESETS.get("nobody") is None
     assert {"github", "shopify", "slack", "standard-webhooks", "stripe"} <= set(PRESETS)
 
 
