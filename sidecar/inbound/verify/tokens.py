@@ -269,6 +269,10 @@ class JwtVerifier:
     def secret_problem(self, value: bytes) -> str:
         """See ``Verifier``."""
         if self._shared:
+            try:
+                _engine.encode(b"{}", value, self._options.algorithm)
+            except jwt.PyJWTError:
+                return "looks like a key pair, not like a shared secret" if value else "is empty"
             return "" if value else "is empty"
         if self._options.key_api and value[:1] != b"{":
             return "" if b":" in value[1:] else 'is neither a JWKS document nor "client_id:secret"'

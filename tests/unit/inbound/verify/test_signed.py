@@ -84,6 +84,7 @@ def test_a_numbered_name_has_one_number():
     with pytest.raises(ValueError):
         header_names("X-{n}-{n}", 2)
 
+
 LISTED = Request(b"POST", b"/in put", b"a=1&b=%32?x", {b"names": b"B, a,names", b"a": b" 1 ", b"b": b"2"}, b"BODY")
 
 
