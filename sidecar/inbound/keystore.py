@@ -126,7 +126,8 @@ class KeyStore:
         self._failed_s.pop(fetch.key, None)
         self._known[fetch.key] = fetch
         self.snapshot[fetch.key] = Fetched(data, self._clock.wall_ms())
-        for key in [key for key in self._known if key not in self._wanted][: len(self._known) - MAX_KEYS]:
+        strangers = [key for key in self._known if key not in self._wanted]
+        for key in strangers[: max(0, len(self._known) - MAX_KEYS)]:
             self._forget(key)
 
     def _forget(self, key: str) -> None:

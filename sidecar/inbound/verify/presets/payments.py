@@ -51,6 +51,7 @@ PRESETS = (
         sample=b'{"id":"WH-{id}","event_type":"PAYMENT.CAPTURE.COMPLETED"}',
         notes=(
             "The certificate is fetched from a host under `paypal.com` and its chain is checked.",
+            "Of the body only a CRC-32 is signed, which can be forged: ask the API before you act on money.",
             "The simulator in PayPal's dashboard signs with another webhook id and cannot be verified.",
         ),
     ),

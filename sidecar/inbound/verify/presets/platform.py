@@ -206,10 +206,12 @@ PRESETS = (
         docs="https://www.rfc-editor.org/rfc/rfc9421",
         scheme=Rfc9421Options(),
         credential="shared key in base64, or the public key (PEM or base64)",
-        required=("alg",),
         dedup_key="body",
         dedup_ttl_s=WEEK,
         key_signed=True,
-        notes=("A body counts only when `content-digest` is signed; it is computed again.",),
+        notes=(
+            'With another algorithm than `hmac-sha256`: verify = { preset = "rfc9421", alg = "ed25519" }.',
+            "A body counts only when `content-digest` is signed; it is computed again.",
+        ),
     ),
 )

@@ -16,8 +16,19 @@ def test_byte_sequences_by_label():
 
 @pytest.mark.parametrize(
     "text",
-    ["", "a", "A=:eA==:", "a=eA==", "a=:eA=:", "a=:e-A=:", "a=:eA==:,", "a=:eA==:;x", "a=:eA==:,a=:eA==:", "a=:eA==: b"]
-    + [",".join(f"a{n}=:eA==:" for n in range(9))],
+    [
+        "",
+        "a",
+        "A=:eA==:",
+        "a=eA==",
+        "a=:eA=:",
+        "a=:e-A=:",
+        "a=:eA==:,",
+        "a=:eA==:;x",
+        "a=:eA==:,a=:eA==:",
+        "a=:eA==: b",
+        ",".join(f"a{n}=:eA==:" for n in range(9)),
+    ],
 )
 def test_anything_else_is_no_byte_sequence(text):
     """Capitals, other encodings, repeated labels, too many."""
@@ -42,7 +53,7 @@ def test_inner_lists_with_parameters():
     "text",
     [
         "", "a", "a=", "a=(", 'a=("x"', 'a=("x)', "a=(x)", 'a=("x""y")', 'a=("x";)', 'a=("x");', 'a=("x");A=1',
-        'a=("x");a=1;a=2', 'a=("x"),', 'a=("x") b=()', 'a=(),a=()', "a=1", 'a=("x")z',
+        'a=("x");a=1;a=2', 'a=("x"),', 'a=("x") b=()', "a=(),a=()", "a=1", 'a=("x")z',
         "a=(" + " ".join(['"x"'] * 65) + ")", ",".join(f"a{n}=()" for n in range(9)), 'a=("\u00e9")',
         "a=()" + "".join(f";a{n}" for n in range(65)),
     ],

@@ -151,6 +151,8 @@ def test_cloudevents_allows_origins():
         b"WebHook-Allowed-Origin": b"e.example",
         b"WebHook-Allowed-Rate": b"*",
     }
+    bare = respond("cloudevents", method=b"OPTIONS", webhook_request_origin=b"e.example")
+    assert [name for name, _ in bare.headers] == [b"Allow", b"WebHook-Allowed-Origin"]
     terms = HandshakeTerms(allowed=frozenset({"other"}))
     assert respond("cloudevents", terms=terms, webhook_request_origin=b"e.example") is Refusal.NOT_FOUND
     assert respond("cloudevents") is None

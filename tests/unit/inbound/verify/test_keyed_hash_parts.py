@@ -107,6 +107,9 @@ def test_listed_headers_are_signed_again_with_a_fresh_time():
         signed = {n.lower(): v for n, v in verifier.sign(request, A, NOW)}
         assert judge(LISTED, {**request.headers, **signed}) == "primary"
     assert judge(LISTED, {}) is RejectReason.MISSING_HEADER
+    timeless = HmacOptions(header="S", signed="{headers:List}{body}")
+    signed = {n.lower(): v for n, v in HmacVerifier(timeless).sign(Request(b"POST", b"/in", b"", {}, b"x"), A, NOW)}
+    assert judge(timeless, signed) == "primary"
 
 
 def test_optional_parts_may_be_missing():

@@ -7,9 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inbound.verify.options import BasicOptions, HmacOptions, NoneOptions, SchemeOptions, TokenOptions
+from sidecar.inbound.verify import schemes
+from sidecar.inbound.verify.options import (
+    BasicOptions,
+    Ed25519Options,
+    HmacOptions,
+    NoneOptions,
+    SchemeOptions,
+    TokenOptions,
+)
 from sidecar.inbound.verify.request import Accepted, Rejected, Request, Secret
-from sidecar.inbound.verify.schemes import SCHEMES, compile_scheme
+from sidecar.inbound.verify.schemes import SCHEMES, MissingExtra, compile_scheme
 from sidecar.model import RejectReason
 
 NOW = 1_700_000_000_000
@@ -150,3 +158,14 @@ def test_arbitrary_bytes_are_refused_and_never_raise(verifier, value):
     secrets = (Secret("a", b"a secret that nobody: guesses"),)
     assert isinstance(verifier.verify(r, secrets, NOW), Rejected)
     assert isinstance(verifier.precheck(r, secrets, NOW), Rejected)
+
+
+def test_a_scheme_whose_packages_are_missing_says_what_to_install(monkeypatch):
+    """A value error of its own kind, for the one who starts us."""
+
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name}", name="cryptography")
+
+    monkeypatch.setattr(schemes.importlib, "import_module", missing)
+    with pytest.raises(MissingExtra, match="cryptography.*webhook-sidecar\\[crypto\\]"):
+        compile_scheme(Ed25519Options(header="S"))

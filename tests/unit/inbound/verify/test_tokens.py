@@ -202,7 +202,7 @@ def test_contradicting_options_are_a_value_error():
         {"key_api": "http://k", "algorithm": "ES256"},
         {"jwks_url": "https://k", "algorithm": "HS256"},
     ):
-        with pytest.raises(ValueError, match="https only|shared"):
+        with pytest.raises(ValueError, match=r"https only|shared"):
             JwtVerifier(JwtOptions(**wrong))
 
 
