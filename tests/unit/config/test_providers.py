@@ -1,6 +1,5 @@
 """Presets for people: the TOML that a preset prints makes the same verifier, and judges every case alike."""
 
-import json
 import tomllib
 from pathlib import Path
 
@@ -31,7 +30,7 @@ def spelled_out(name, params=None):
     preset = PRESETS[name]
     text = preset_toml(preset, "x").replace(f'path = "/webhooks/{name}"', f'path = "/webhooks/{name}"' + REST)
     data = tomllib.loads(text + APP)
-    own = set(scheme_table(preset.scheme)) | {f for f in preset.scheme.__struct_fields__}
+    own = set(scheme_table(preset.scheme)) | set(preset.scheme.__struct_fields__)
     data["sources"]["x"]["verify"] |= {k: v for k, v in (params or {}).items() if k in own}
     problems = Problems()
     checked = check(data, problems)
@@ -152,7 +151,6 @@ def test_secrets_may_be_left_out_only_where_keys_come_from_elsewhere():
         problems = Problems()
         check(tomllib.loads(text), problems)
         assert [p.code for p in problems.found] == (["C145"] if needed else []), verify
-    assert json.dumps(None)
 
 
 @pytest.mark.parametrize(
