@@ -69,9 +69,9 @@ def parse_timestamp(text: bytes, unit: Unit) -> int | None:
 
 def format_timestamp(now_ms: int, unit: Unit) -> bytes:
     """Write a moment as a provider would."""
-    if unit == "s":
+    if unit in ("s", "unix"):
         return b"%d" % (now_ms // 1000)
-    if unit in ("ms", "unix"):
+    if unit == "ms":
         return b"%d" % now_ms
     when = _EPOCH + now_ms * _MILLISECOND
     if unit == "rfc3339":

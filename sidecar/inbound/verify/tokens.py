@@ -43,7 +43,24 @@ _KID: Final = re.compile(r"[A-Za-z0-9._:=-]{1,128}")
 _SKEW_MS: Final = 60_000
 _FAR: Final = 1 << 40  # seconds; beyond any calendar
 
+
+class _SharedSecret(jwt.algorithms.HMACAlgorithm):
+    """Takes the secret that the provider gave out, however short: its length is not ours to choose."""
+
+    def check_key_length(self, key: bytes) -> str | None:
+        """No complaint."""
+        del key
+        return None
+
+
 _engine = jwt.PyJWS()
+for _name, _hash in (
+    ("HS256", _SharedSecret.SHA256),
+    ("HS384", _SharedSecret.SHA384),
+    ("HS512", _SharedSecret.SHA512),
+):
+    _engine.unregister_algorithm(_name)
+    _engine.register_algorithm(_name, _SharedSecret(_hash))
 _EXPIRED: Final = Rejected(RejectReason.STALE_TIMESTAMP, "the token has expired")
 _EARLY: Final = Rejected(RejectReason.FUTURE_TIMESTAMP, "the token is not valid yet")
 _UNKNOWN_KEY: Final = Rejected(RejectReason.UNKNOWN_KEY)
