@@ -63,7 +63,7 @@ def page() -> str:
     rows = [_row(preset) for _, preset in sorted(PRESETS.items())]
     shakes = [f"| `{name}` | {handshake.about} |" for name, handshake in sorted(HANDSHAKES.items())]
     sections = [_section(preset) for _, preset in sorted(PRESETS.items())]
-    return _HEAD + "\n".join(rows) + _HANDSHAKES + "\n".join(shakes) + "\n\n## Each provider\n\n" + "\n".join(sections)
+    return _HEAD + "\n".join(rows) + _KEYS + "\n".join(shakes) + "\n\n## Each provider\n\n" + "\n".join(sections)
 
 
 _HEAD = """\
@@ -84,12 +84,22 @@ with * need `pip install 'webhook-sidecar[crypto]'`.
 |---|---|---|---|---|---|---|---|
 """
 
-_HANDSHAKES = """
+_KEYS = """
+
+## Keys from the network
+
+Where keys are published (a JWKS document, the certificates of SNS and PayPal, Plaid's keys) they are fetched over https from
+hosts of the provider alone, kept, and refreshed every hour in the background. When a key cannot be had, the answer is 503
+`keys_unavailable`, so that the provider tries again. `SSL_CERT_FILE` names other authorities to trust.
 
 ## Handshakes
 
 A handshake is answered by us, is not delivered, and counts as outcome `handshake`. `handshake = "NAME"` in a source
 chooses one where the preset has none, or for a scheme spelled out.
+
+A secret that arrives by handshake is taken only while an operator expects it, one for each `webhook-sidecar handshake
+expect SOURCE`. It is kept in `handshakes.json` in the journal's folder, mode 0600; it is never replaced, and it is not in a
+backup of the journal.
 
 | Handshake | What happens |
 |---|---|
@@ -100,6 +110,11 @@ _CRYPTO = frozenset({"ed25519", "ecdsa", "jwt", "rfc9421", "sns", "paypal"})
 
 def _scheme(preset: Preset) -> str:
     return str(type(preset.scheme).__struct_config__.tag)
+
+
+def _days(seconds: float) -> str:
+    days = round(seconds / 86_400)
+    return f"{days} d"
 
 
 def _cell(text: str) -> str:
@@ -113,7 +128,7 @@ def _row(preset: Preset) -> str:
         preset.title,
         f"`{scheme}`",
         " + ".join(f"`{part}`" for part in preset.dedup_key.split(" ")),
-        format_duration(preset.dedup_ttl_s),
+        _days(preset.dedup_ttl_s),
         format_duration(preset.deadline_s) if preset.deadline_s is not None else "?",
         f"`{preset.handshake}`" if preset.handshake is not None else "",
         "yes" if compile_scheme(preset.scheme).can_sign else "no",
@@ -124,9 +139,11 @@ def _row(preset: Preset) -> str:
 def _section(preset: Preset) -> str:
     facts = [f"`secrets`: {preset.credential}."]
     facts += _signature_facts(preset)
-    if preset.dedup_key != "none":
-        covered = "is" if preset.key_signed else "is not"
-        facts.append(f"The dedup key {covered} covered by the signature.")
+    if preset.dedup_key not in ("none", "body"):
+        alone = (
+            "The dedup key alone is" if preset.key_signed else "The dedup key and the bytes of the body together are"
+        )
+        facts.append(f"{alone} the identity of an event.")
     if preset.event_type:
         facts.append(f"Kind of event: `{preset.event_type}`.")
     if preset.ack is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ssl
 
 import aiohttp
@@ -34,7 +35,7 @@ class Fetcher:
         """
         data = await self.get(fetch.url, fetch.post)
         if fetch.chain:
-            check_chain(data, fetch.chain)
+            await asyncio.to_thread(check_chain, data, fetch.chain)
         return data
 
     async def get(self, url: str, post: bytes = b"") -> bytes:
@@ -87,6 +88,8 @@ def check_chain(pem: bytes, name: str) -> None:
     from cryptography.x509.verification import PolicyBuilder, Store, VerificationError  # noqa: PLC0415
 
     roots = ssl.create_default_context().get_ca_certs(binary_form=True)
+    if not roots:
+        raise FetchFailed("this machine has no file of authorities; set SSL_CERT_FILE")
     try:
         leaf, *others = x509.load_pem_x509_certificates(pem)
         store = Store([x509.load_der_x509_certificate(root) for root in roots])
