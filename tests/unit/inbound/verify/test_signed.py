@@ -21,6 +21,8 @@ REQUEST = Request(
         ("{{{body}}}", b"{BODY}"),
         ("{header:A|B}", b"second"),
         ("{body}{body}", b"BODYBODY"),
+        ("100%s {timestamp}%{body}%d", b"100%s 17%BODY%d"),
+        ("{timestamp}{timestamp}{body}", b"1717BODY"),
         ("{body}ü", "BODYü".encode()),
     ],
 )
