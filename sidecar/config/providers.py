@@ -8,7 +8,16 @@ from typing import Any
 from sidecar.config.describe import toml_value
 from sidecar.config.units import format_duration, format_size
 from sidecar.config.verification import scheme_table
-from sidecar.inbound.verify import HANDSHAKES, PRESETS, HmacOptions, Preset, compile_scheme
+from sidecar.inbound.verify import (
+    HANDSHAKES,
+    PRESETS,
+    AnyOptions,
+    HmacOptions,
+    JwtOptions,
+    Preset,
+    SchemeOptions,
+    compile_scheme,
+)
 
 __all__ = ["minimal_source", "page", "preset_toml"]
 
@@ -48,7 +57,7 @@ def minimal_source(preset: Preset) -> str:
     lines.append(f"verify = {verify}")
     if preset.needs_secret:
         lines.append(f'secrets = [{{ env = "{variable}" }}]  # {preset.credential}')
-    if compile_scheme(preset.scheme).needs_url:
+    if _needs_url(preset.scheme):
         lines.append('public_url = "https://hooks.example.com"  # what the provider calls, without the path')
     if preset.handshake == "meta":
         lines.append('handshake_token = { env = "META_VERIFY_TOKEN" }')
@@ -56,6 +65,19 @@ def minimal_source(preset: Preset) -> str:
         lines.append('handshake_allow = ["https://example.com/feed"]')
     lines.append('destinations = ["app"]')
     return "\n".join(lines) + "\n"
+
+
+def _needs_url(options: SchemeOptions) -> bool:
+    """Whether the signature covers the URL; asked without the packages that some schemes need."""
+    if isinstance(options, AnyOptions):
+        return any(_needs_url(form) for form in options.forms)
+    if isinstance(options, JwtOptions):
+        return options.needs_audience and not options.audience
+    return _tag(options) in _URL_SCHEMES or "{url}" in getattr(options, "signed", "")
+
+
+def _tag(options: SchemeOptions) -> str:
+    return str(type(options).__struct_config__.tag)
 
 
 def page() -> str:
@@ -108,10 +130,6 @@ backup of the journal.
 _CRYPTO = frozenset({"ed25519", "ecdsa", "jwt", "rfc9421", "sns", "paypal"})
 
 
-def _scheme(preset: Preset) -> str:
-    return str(type(preset.scheme).__struct_config__.tag)
-
-
 def _days(seconds: float) -> str:
     days = round(seconds / 86_400)
     return f"{days} d"
@@ -122,7 +140,7 @@ def _cell(text: str) -> str:
 
 
 def _row(preset: Preset) -> str:
-    scheme = _scheme(preset)
+    scheme = _tag(preset.scheme)
     cells = (
         f"[`{preset.name}`](#{preset.name})" + ("*" if scheme in _CRYPTO else ""),
         preset.title,

@@ -96,7 +96,10 @@ def run_case(case: Case) -> Literal[True] | str:
     """
     if case.provider not in PRESETS:
         return "unknown preset"
-    verifier, request, secrets, now_ms = prepare(case)
+    try:
+        verifier, request, secrets, now_ms = prepare(case)
+    except ValueError as error:  # its packages are not installed, or its params contradict each other
+        return str(error)
     verdict = verifier.verify(request, secrets, now_ms)
     if isinstance(verdict, Rejected):
         return True if case.expect == "reject" else f"expected accept, got reject: {verdict.reason}"

@@ -255,3 +255,5 @@ def test_presets_agree_on_whether_their_key_is_signed() -> None:
         if preset.name not in apart:
             assert key_is_signed(preset.scheme, preset.dedup_key) == preset.key_signed, preset.name
         assert Verification(preset.scheme, compile_scheme(preset.scheme)).preset is None
+    assert key_is_signed(PRESETS["hubspot"].scheme, "json:/0/eventId"), "every form covers the body"
+    assert not key_is_signed(PRESETS["hubspot"].scheme, "header:X-Id json:/0/eventId")

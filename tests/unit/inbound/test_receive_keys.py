@@ -83,8 +83,9 @@ class World:
     def __init__(self, **options):
         self.journal, self.metrics, self.clock = RecordingJournal(), Metrics(), FakeClock()
         self.keys, self.book, self.confirmed = Keys(), Book(), []
+        self.feed = Feed()
         self.receiver = Receiver(
-            self.journal, self.metrics, Feed(), self.clock, keys=self.keys, book=self.book,
+            self.journal, self.metrics, self.feed, self.clock, keys=self.keys, book=self.book,
             confirm=lambda source, url: self.confirmed.append((source, url)),
         )  # fmt: skip
         defaults = {"name": "s", "path": b"/in", "destinations": ("d",), "verifier": PLAIN}
@@ -253,3 +254,11 @@ def test_a_wrong_secret_is_looked_into_now_and_then():
     world.clock.mono += EXPLAIN_EVERY_S
     world.send(b"{}\n", headers=signed)
     assert world.counts("verification_failures")["body_modified_suspected"] == 2
+
+
+async def test_whoever_watches_sees_handshakes():
+    """Like everything else that comes in."""
+    world = World(handshake=HANDSHAKES["meta"], handshake_token=b"t0ken")
+    watcher = world.feed.watch()
+    world.send(b"", method=b"GET", query=b"hub.mode=subscribe&hub.challenge=1&hub.verify_token=t0ken")
+    assert [row["outcome"] for row in await watcher.next()] == ["handshake"]

@@ -167,5 +167,5 @@ def test_a_scheme_whose_packages_are_missing_says_what_to_install(monkeypatch):
         raise ModuleNotFoundError(f"No module named {name}", name="cryptography")
 
     monkeypatch.setattr(schemes.importlib, "import_module", missing)
-    with pytest.raises(MissingExtra, match=r"cryptography.*webhook-sidecar\\[crypto\\]"):
+    with pytest.raises(MissingExtra, match=r"cryptography.*webhook-sidecar\[crypto\]"):
         compile_scheme(Ed25519Options(header="S"))
