@@ -7,7 +7,7 @@ touches a disk: it is called with a head, then with a body, and answers through 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 from sidecar import log
 from sidecar.clock import Clock
@@ -16,23 +16,21 @@ from sidecar.inbound.ack import Answer, ack_answer, error_answer
 from sidecar.inbound.application import Admit, Head
 from sidecar.inbound.dedup import claim, extract, printable_key
 from sidecar.inbound.forwarded import Forwarded, Network, ProxyTrust
+from sidecar.inbound.needs import Book, Journal, Keys
 from sidecar.inbound.refusals import RefusalRing
 from sidecar.inbound.source import Source, SourceOptions
 from sidecar.inbound.verify import (
-    Fetch,
-    Fetched,
     HandshakeAnswer,
     Headers,
     Rejected,
     Request,
-    Secret,
     active_secrets,
 )
 from sidecar.inbound.verify.explain import suspect
 from sidecar.inbound.verify.handshakes import MAX_BYTES as HANDSHAKE_BYTES
-from sidecar.journal.types import AppendDone, Appended, Claim, Duplicate
+from sidecar.journal.types import Appended, Duplicate
 from sidecar.metrics import Metrics, Series
-from sidecar.model import AckTemplate, Event, Refusal, RejectReason
+from sidecar.model import Event, Refusal, RejectReason
 
 __all__ = ["Receiver", "SourceOptions"]
 
@@ -48,47 +46,6 @@ _NOT_EXPECTED: Final = Rejected(RejectReason.HANDSHAKE_NOT_EXPECTED, "webhook-si
 _NOT_UTF8: Final = Rejected(RejectReason.MALFORMED_SIGNATURE, "a header that counts is not UTF-8")
 
 _log = log.get_logger("inbound")
-
-
-class Journal(Protocol):
-    """What receiving needs of the journal."""
-
-    def append(self, event: Event, claim: Claim | None, ack: AckTemplate, done: AppendDone) -> None:
-        """Store an event and call ``done`` on the loop after the commit."""
-        ...
-
-
-class Keys(Protocol):
-    """What receiving needs of the key store."""
-
-    @property
-    def snapshot(self) -> Mapping[str, Fetched]:
-        """The keys that are here."""
-        ...
-
-    def ask(self, fetch: Fetch, done: Callable[[bool], None]) -> bool:
-        """Get one more; see ``KeyStore.ask``."""
-        ...
-
-
-class Book(Protocol):
-    """What receiving needs of the secrets that arrive by handshake; see ``HandshakeBook``."""
-
-    def secrets(self, source: str) -> tuple[Secret, ...]:
-        """Those that have arrived."""
-        ...
-
-    def knows(self, source: str, value: bytes) -> bool:
-        """Whether this one has."""
-        ...
-
-    def expected(self, source: str) -> bool:
-        """Whether one may arrive now."""
-        ...
-
-    def learn(self, source: str, value: bytes, peer: str, done: Callable[[bool], None]) -> None:
-        """Keep one."""
-        ...
 
 
 class _Intake:
@@ -218,6 +175,8 @@ class Receiver:
                 m.verification_failures.create(source.name, reason)
             for secret in source.secrets:
                 m.key_matched.create(source.name, secret.id)
+            if source.fetches:
+                m.key_matched.create(source.name, "network")
             for counter in (m.dedup_conflicts, m.dedup_key_missing, m.last_accepted):
                 counter.create(source.name)
 
