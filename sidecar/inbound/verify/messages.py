@@ -14,6 +14,7 @@ import hmac
 import re
 from collections.abc import Callable, Sequence
 from typing import Any, Final
+from urllib.parse import quote
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ec import ECDSA
@@ -25,6 +26,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA512
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
 from sidecar.inbound.verify.fields import InnerList, parse_byte_sequences, parse_inner_lists
+from sidecar.inbound.verify.form import parse_form
 from sidecar.inbound.verify.keys import Keys
 from sidecar.inbound.verify.options import Rfc9421Options
 from sidecar.inbound.verify.public_key import ecdsa_key, ed25519_key
@@ -36,6 +38,7 @@ __all__ = ["MessageVerifier"]
 
 _HEADERS: Final = (b"signature", b"signature-input", b"content-digest")
 _URL: Final = re.compile(r"(https?)://([^/?#]+)([^?#]*)(\?[^#]*)?", re.DOTALL)
+_NAMED: Final = re.compile(r';name="([A-Za-z0-9*._%~-]+)"')
 _FIELD: Final = re.compile(r"[a-z0-9!#$%&'*+.^`|~-]+")
 _DIGESTS: Final = {"sha-256": "sha256", "sha-512": "sha512"}
 _MISSING_COMPONENT: Final = Rejected(RejectReason.MISSING_HEADER, "a signed component is not there")
@@ -225,7 +228,9 @@ _COMPONENTS: Final[dict[str, Callable[[Request], str | None]]] = {
 
 
 def _component(name: str, parameters: str, request: Request) -> str | Rejected:
-    """Value of a component; parameters (one member, one query parameter, ...) are forms that we do not take."""
+    """Value of a component; parameters other than the name of a query parameter are forms that we do not take."""
+    if name == "@query-param":
+        return _query_parameter(parameters, request)
     if parameters:
         return UNSUPPORTED
     if name.startswith("@"):
@@ -234,6 +239,16 @@ def _component(name: str, parameters: str, request: Request) -> str | Rejected:
         return UNSUPPORTED if value is None else value
     raw = request.headers.get(name.encode("latin-1", "replace"))
     return _MISSING_COMPONENT if raw is None else raw.decode("latin-1").strip()
+
+
+def _query_parameter(parameters: str, request: Request) -> str | Rejected:
+    """Value of one query parameter, decoded and encoded again; it must be there once. Source: RFC 9421, 2.2.8."""
+    named = _NAMED.fullmatch(parameters)
+    if named is None:
+        return UNSUPPORTED
+    fields = parse_form(request.query) or []
+    found = [value for name, value in fields if quote(name, safe="*-._") == named[1]]
+    return quote(found[0], safe="*-._") if len(found) == 1 else _MISSING_COMPONENT
 
 
 def _digest_holds(request: Request) -> bool:

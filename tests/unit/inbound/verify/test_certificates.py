@@ -126,6 +126,20 @@ def test_a_certificate_comes_from_sns_alone(url):
     assert not SNS_CERTIFICATE.fullmatch(str(url))
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        CERT_URL,
+        "https://sns.us-gov-west-1.amazonaws.com/SimpleNotificationService-0.pem",
+        "https://sns.cn-north-1.amazonaws.com.cn/a/b_c/x.y.pem",
+    ],
+)
+def test_every_region_has_its_certificate(url):
+    """China too."""
+    assert SNS_CERTIFICATE.fullmatch(url)
+    assert judge_sns({**sns(), "SigningCertURL": url}) == "pin"
+
+
 def test_a_certificate_that_is_not_here_is_asked_for():
     """Only with it, and only in its time, a message counts."""
     verifier = SnsVerifier(SnsOptions())

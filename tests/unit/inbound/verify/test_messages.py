@@ -109,6 +109,32 @@ def test_parameters_are_judged(params, options, verdict):
     assert judge(text, shared([COVERED], text), options=Rfc9421Options(**options)) == verdict
 
 
+def test_one_query_parameter_may_be_signed():
+    """Decoded and encoded again; there once, and under its name."""
+    params = f'("@query-param";name="x" "content-digest"){CREATED}'
+    for value, written in (("1", "1"), ("a%20b+c%2f", "a%20b%20c%2F"), ("", "")):
+        lines = [f'"@query-param";name="x": {written}', COVERED]
+        headers = {"signature": base64.b64encode(shared(lines, params))}
+        request = Request(
+            b"POST",
+            b"/in",
+            b"y=2&x=" + value.encode(),
+            {
+                b"content-digest": DIGEST.encode(),
+                b"signature-input": f"sig={params}".encode(),
+                b"signature": b"sig=:" + headers["signature"] + b":",
+            },
+            b"x",
+            URL,
+        )
+        assert MessageVerifier(Rfc9421Options()).verify(request, (SECRET,), NOW) == Accepted("a")
+        for query in (b"y=2", b"x=1&x=1"):
+            request.query = query
+            verdict = MessageVerifier(Rfc9421Options()).verify(request, (SECRET,), NOW)
+            assert verdict == Rejected(RejectReason.MISSING_HEADER, "a signed component is not there")
+    assert judge(f'("@query-param" "content-digest"){CREATED}', b"x") is RejectReason.UNSUPPORTED_VERSION
+
+
 def test_a_body_counts_only_with_its_digest():
     """Covered and computed again; the unknown hash counts for nothing."""
     bare = f'("x-a"){CREATED}'
@@ -204,3 +230,23 @@ def test_arbitrary_bytes_are_refused_and_never_raise(signature, given_input, dig
     headers = {b"signature": signature, b"signature-input": given_input, b"content-digest": digest}
     request = Request(b"POST", b"/", b"", headers, b"x", URL)
     assert isinstance(MessageVerifier(Rfc9421Options()).verify(request, (SECRET,), NOW), Rejected)
+
+
+def test_the_published_ed25519_example_holds():
+    """RFC 9421, B.2.6."""
+    params = '("date" "@method" "@path" "@authority" "content-type" "content-length");created=1618884473;keyid="test-key-ed25519"'
+    signature = "wqcAqbmYJ2ji2glfAMaRy4gruYYnx2nEFN2HN6jrnDnQCK1u02Gb04v9EDgwUPiu4A0w6vuQv5lIp5WPpBKRCw=="
+    headers = {
+        b"date": b"Tue, 20 Apr 2021 02:07:55 GMT",
+        b"content-type": b"application/json",
+        b"content-length": b"18",
+        b"signature-input": f"sig-b26={params}".encode(),
+        b"signature": f"sig-b26=:{signature}:".encode(),
+    }
+    url = b"https://example.com/foo?param=Value&Pet=dog"
+    request = Request(b"POST", b"/foo", b"param=Value&Pet=dog", headers, b'{"hello": "world"}', url)
+    verifier = MessageVerifier(Rfc9421Options(alg="ed25519", require_content_digest=False))
+    key = Secret("rfc", b"MCowBQYDK2VwAyEAJrQLj5P/89iXES9+vFgrIy29clF9CC/oPPsw3c5D0bs=")
+    assert verifier.verify(request, (key,), 1_618_884_475_000) == Accepted("rfc")
+    request.method = b"PUT"
+    assert verifier.verify(request, (key,), 1_618_884_475_000) == Rejected(RejectReason.WRONG_SECRET)
