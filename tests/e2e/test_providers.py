@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,3 +100,29 @@ def test_every_case_turns_out_as_expected_over_the_socket(tmp_path: Path, sink: 
                     wrong.append(f"{case['id']}: {answer.status}")
     assert wrong == []
     assert {case["provider"] for case in CASES} == set(PRESETS)
+
+
+@pytest.mark.parametrize(("preset", "code"), [("discord", 78), ("netlify", 78), ("stripe", 0)])
+def test_without_the_extra_packages_the_check_says_what_to_install(tmp_path: Path, preset: str, code: int) -> None:
+    """Only for sources that need them; a plain keyed hash does not."""
+    for name in ("cryptography", "jwt"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise ModuleNotFoundError('No module', name={name!r})\n")
+    config = tmp_path / "config.toml"
+    secret = "0" * 64
+    config.write_text(
+        f'[sources.x]\npath = "/x"\nverify = "{preset}"\nsecrets = [{{ value = "{secret}" }}]\ndestinations = ["app"]\n'
+        '[destinations.app]\nurl = "http://127.0.0.1:9/"\n'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "sidecar", "check", "--config", str(config)],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{TESTS.parent}"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == code, done.stderr
+    if code:
+        assert b"pip install 'webhook-sidecar[crypto]'" in done.stderr
+        assert b"Traceback" not in done.stderr
