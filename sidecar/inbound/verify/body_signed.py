@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 from sidecar.inbound.verify.bespoke import Claimed, KeyedVerifier
 from sidecar.inbound.verify.digests import decode_digest, digest_pattern, encode_digest
 from sidecar.inbound.verify.form import is_form, parse_form
+from sidecar.inbound.verify.handshakes.handshake import BRAINTREE_CHALLENGE
 from sidecar.inbound.verify.jsonfield import read_document
 from sidecar.inbound.verify.keys import Keys, derive_key
 from sidecar.inbound.verify.options import (
@@ -201,7 +202,7 @@ class BraintreeVerifier(_InBody):
         payload, pairs = named.get(b"bt_payload", b""), named.get(b"bt_signature", b"")
         if not payload or not pairs:
             return MISSING_FIELD
-        if not self._payload.fullmatch(payload):
+        if not self._payload.fullmatch(payload) or BRAINTREE_CHALLENGE.fullmatch(payload.strip()):
             return MALFORMED_BODY
         ours = [pair[2] for pair in (p.partition(b"|") for p in pairs.split(b"&")) if pair[0] == self.public_key]
         found = [decode_digest("hex", text) for text in ours[:8] if _HEX_SHA1.fullmatch(text)]

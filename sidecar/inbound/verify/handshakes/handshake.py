@@ -14,8 +14,10 @@ from sidecar.inbound.verify.request import Rejected, Request, Secret, Verifier
 from sidecar.model import Refusal
 
 __all__ = [
+    "BRAINTREE_CHALLENGE",
     "MAX_BYTES",
     "NOSNIFF",
+    "TOKEN",
     "Handshake",
     "HandshakeAnswer",
     "HandshakeTerms",
@@ -31,6 +33,10 @@ MAX_BYTES: Final = 8192
 NOSNIFF: Final = ((b"X-Content-Type-Options", b"nosniff"),)
 TOKEN: Final = re.compile(r"[A-Za-z0-9_+/=.~:-]{1,512}")
 """What a challenge looks like: nothing in it could be read as a body or a page."""
+
+
+BRAINTREE_CHALLENGE: Final = re.compile(rb"[0-9a-f]{20,32}")
+"""What we sign for anybody who asks, so it must never be taken for a payload."""
 
 
 class HandshakeAnswer(msgspec.Struct, frozen=True):

@@ -14,6 +14,7 @@ from typing import Final
 
 from sidecar.inbound.verify.form import first_field, is_form
 from sidecar.inbound.verify.handshakes.handshake import (
+    BRAINTREE_CHALLENGE,
     NOSNIFF,
     TOKEN,
     Handshake,
@@ -30,7 +31,6 @@ from sidecar.model import Refusal, RejectReason
 
 __all__ = ["UNSIGNED"]
 
-_HEX: Final = re.compile(rb"[0-9a-f]{20,32}")
 _CRC: Final = re.compile(r"[A-Za-z0-9_+/=-]{1,256}")
 _SECRET: Final = re.compile(rb"[A-Za-z0-9_+/=.~-]{16,256}")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9.:-]{1,255}")
@@ -83,13 +83,13 @@ def _okta(request: Request, secrets: Sequence[Secret], terms: HandshakeTerms) ->
 
 
 def _braintree(request: Request, secrets: Sequence[Secret], terms: HandshakeTerms) -> Response:
-    """Sign the challenge: hex digits only, which no payload is.
+    """Sign the challenge: hex digits only, which the verifier takes for no payload.
 
     Source: https://developer.paypal.com/braintree/docs/guides/webhooks/create
     """
     challenge = first_field(request.query, b"bt_challenge") or b""
     sign = getattr(terms.verifier, "answer_challenge", None)
-    if not _HEX.fullmatch(challenge) or sign is None or not secrets:
+    if not BRAINTREE_CHALLENGE.fullmatch(challenge) or sign is None or not secrets:
         return None
     return HandshakeAnswer(sign(secrets[0], challenge), headers=NOSNIFF)
 

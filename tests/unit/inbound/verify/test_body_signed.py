@@ -165,6 +165,15 @@ def test_braintrees_challenge_has_the_published_answer():
     assert answer == b"integration_public_key|d9b899556c966b3f06945ec21311865d35df3ce4"
 
 
+def test_the_answer_to_a_challenge_is_no_signature_of_a_payload():
+    """Anybody may ask for one, so nothing that looks like a challenge is taken for a notification."""
+    challenge = b"20f9f8ed05f77439fe955c977e4c8a53"
+    pair = BRAINTREE.answer_challenge(TEXT, challenge).replace(b"|", b"%7C")
+    for payload in (challenge, challenge + b"%0A"):
+        body = b"bt_signature=%b&bt_payload=%b" % (pair, payload)
+        assert judge(BRAINTREE, body, TEXT) is RejectReason.MALFORMED_BODY
+
+
 @given(st.sampled_from([ADYEN, MAILGUN, BRAINTREE]), st.binary(max_size=200), st.sampled_from([{}, FORM]))
 def test_arbitrary_bodies_are_refused_and_never_raise(verifier, body, headers):
     """With a reason."""

@@ -36,7 +36,7 @@ def test_zooms_token_is_signed_as_published():
         "encryptedToken": "54daadda017837d64939a3a7026e6460361f95620b56d0ea8b883202afa4a019",
     }
     assert respond("zoom", body, secrets=()) is None
-    for token in ("v0:1700000000:{}", '{"a":1}', "", "x" * 600, 5, None):
+    for token in ("v0:1700000000:{}", "v0:1700000000:7", '{"a":1}', "", "x" * 600, 5, None):
         assert respond("zoom", {**body, "payload": {"plainToken": token}}) is None
     assert respond("zoom", {"event": "meeting.started", "text": "endpoint.url_validation"}) is None
     assert respond("zoom", b"{}") is None
