@@ -43,6 +43,7 @@ EXPLAIN_EVERY_S: Final = 0.2
 Reply = Callable[[Answer], None]
 
 _NOT_EXPECTED: Final = Rejected(RejectReason.HANDSHAKE_NOT_EXPECTED, "webhook-sidecar handshake expect")
+_OWN_SIGNATURE: Final = Rejected(RejectReason.MALFORMED_BODY, "a handshake signs such bodies for anybody")
 _NOT_UTF8: Final = Rejected(RejectReason.MALFORMED_SIGNATURE, "a header that counts is not UTF-8")
 
 _log = log.get_logger("inbound")
@@ -305,7 +306,10 @@ class Receiver:
             return self._rejected(intake, verdict)
         if verdict.key_id:
             self._metrics.key_matched.inc(source.name, verdict.key_id)
-        if source.handshake is not None and source.handshake.signed:
+        handshake = source.handshake
+        if handshake is not None and handshake.signs is not None and handshake.signs.fullmatch(request.body):
+            return self._unauthorized(source, _OWN_SIGNATURE)
+        if handshake is not None and handshake.signed:
             answer = self._shake(intake, now_ms, verdict.key_id)
             if answer is not None:
                 return answer

@@ -1,5 +1,7 @@
 """Keys from the network and secrets that arrive by handshake: the receiver resolves what the verifiers only name."""
 
+import json
+
 import msgspec
 import pytest
 
@@ -254,6 +256,17 @@ def test_a_wrong_secret_is_looked_into_now_and_then():
     world.clock.mono += EXPLAIN_EVERY_S
     world.send(b"{}\n", headers=signed)
     assert world.counts("verification_failures")["body_modified_suspected"] == 2
+
+
+def test_what_a_handshake_signs_for_anybody_is_no_webhook():
+    """The challenge-response check of X signs tokens with the key of the webhooks; a JSON object is no token."""
+    verifier = compile_scheme(HmacOptions(header="X-Sig", prefix="sha256=", encoding="base64"))
+    world = World(verifier=verifier, secrets=(Secret("a", b"key"),), handshake=HANDSHAKES["x-crc"])
+    told = json.loads(world.send(b"", method=b"GET", query=b"crc_token=123")[0].body)["response_token"]
+    assert world.send(b"123", headers=[(b"X-Sig", told.encode())])[0].status == 401
+    assert world.counts("verification_failures") == {"malformed_body": 1}
+    signed = verifier.sign(msgspec.structs.replace(_request(), body=b'{"a":1}'), Secret("a", b"key"), 0)
+    assert world.send(b'{"a":1}', headers=signed)[0].status == 200
 
 
 async def test_whoever_watches_sees_handshakes():

@@ -87,6 +87,8 @@ class Handshake(msgspec.Struct, frozen=True, kw_only=True):
         signed: Whether the request is verified first.
         unsigned_head: For one that comes unsigned by the source's own method: whether this head may be one. Such a
             request is read up to ``MAX_BYTES`` without being verified; if it turns out to be none, it is verified.
+        signs: What it signs with the source's secret for anybody who asks: a webhook whose whole body has this shape is
+            refused, since its signature may be our own.
         about: For people, one line.
     """
 
@@ -95,6 +97,7 @@ class Handshake(msgspec.Struct, frozen=True, kw_only=True):
     methods: tuple[str, ...] = ()
     signed: bool = True
     unsigned_head: Callable[[Request], bool] | None = None
+    signs: re.Pattern[bytes] | None = None
     about: str = ""
 
 

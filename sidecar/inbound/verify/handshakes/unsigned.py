@@ -31,7 +31,7 @@ from sidecar.model import Refusal, RejectReason
 
 __all__ = ["UNSIGNED"]
 
-_CRC: Final = re.compile(r"[A-Za-z0-9_+/=-]{1,256}")
+_CRC: Final = re.compile(rb"[A-Za-z0-9_+/=-]{1,256}")
 _SECRET: Final = re.compile(rb"[A-Za-z0-9_+/=.~-]{16,256}")
 _ORIGIN: Final = re.compile(r"[A-Za-z0-9.:-]{1,255}")
 _WOOCOMMERCE: Final = re.compile(rb"webhook_id=[0-9]{1,20}")
@@ -100,10 +100,10 @@ def _crc(request: Request, secrets: Sequence[Secret], terms: HandshakeTerms) -> 
     Source: https://docs.x.com/x-api/webhooks/quickstart
     """
     del terms
-    token = _asked(request, b"crc_token")
+    token = first_field(request.query, b"crc_token") or b""
     if not _CRC.fullmatch(token) or not secrets:
         return None
-    mac = hmac.digest(secrets[0].value, token.encode(), "sha256")
+    mac = hmac.digest(secrets[0].value, token, "sha256")
     return json_answer(response_token="sha256=" + base64.b64encode(mac).decode())
 
 
@@ -196,7 +196,14 @@ UNSIGNED = (
     Handshake(name="dropbox", respond=_dropbox, methods=("GET",), signed=False, about="the challenge is echoed"),
     Handshake(name="okta", respond=_okta, methods=("GET",), signed=False, about="the challenge is echoed"),
     Handshake(name="braintree", respond=_braintree, methods=("GET",), signed=False, about="the challenge is signed"),
-    Handshake(name="x-crc", respond=_crc, methods=("GET",), signed=False, about="X: `crc_token` is signed"),
+    Handshake(
+        name="x-crc",
+        respond=_crc,
+        methods=("GET",),
+        signed=False,
+        signs=_CRC,
+        about="X: `crc_token` is signed",
+    ),
     Handshake(name="trello", respond=_trello, methods=("HEAD",), signed=False, about="HEAD is answered 200"),
     Handshake(
         name="cloudevents",
