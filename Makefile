@@ -71,6 +71,11 @@ fmt: $(VENV)/.installed-dev ## Format the code and mend what the linter can
 generate: $(VENV)/.installed-dev ## Write the generated files: example configuration, schema, reference pages, state diagram
 	@$(BIN)/python scripts/generate.py
 
+.PHONY: sdks
+sdks: $(VENV)/.installed-dev ## Check signing and verifying against the providers' own libraries (installs 300 MB)
+	@$(PIP) --editable '.[dev,sdks]'
+	@$(BIN)/python -m pytest -q tests/sdks $(ARGS)
+
 .PHONY: crash
 crash: $(VENV)/.installed-dev ## Kill it over and over and look for a lost event; CYCLES=10000 for a long run
 	@CRASH_CYCLES=$(CYCLES) $(BIN)/python -m pytest -q tests/crash $(ARGS)

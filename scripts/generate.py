@@ -16,7 +16,7 @@ import monitoring
 import state_diagram
 
 from sidecar.cli import reference
-from sidecar.config import describe, documents
+from sidecar.config import describe, documents, providers
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -37,6 +37,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/cli.md": reference.cli_reference,
     "docs/config.md": documents.reference,
     "docs/metrics.md": reference.metrics_reference,
+    "docs/providers.md": providers.page,
 }
 """Path from the root of the repository -> what makes its content."""
 

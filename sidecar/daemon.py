@@ -27,8 +27,12 @@ from sidecar.config.settings import Settings, TlsFiles, restart_needed
 from sidecar.config.watch import Watcher
 from sidecar.errors import ConfigError, SidecarError
 from sidecar.feed import Feed
+from sidecar.inbound.fetching import Fetcher
+from sidecar.inbound.handshake_book import HandshakeBook
+from sidecar.inbound.keystore import FetchFailed, KeyStore
 from sidecar.inbound.receive import Receiver
 from sidecar.inbound.server import Listener
+from sidecar.inbound.verify import Fetch
 from sidecar.journal import Journal
 from sidecar.metrics import Metrics
 from sidecar.model import State
@@ -119,6 +123,9 @@ class Daemon:
             self.journal.register(*_names(settings))
             self.dead_letters = DeadLetters(settings.dead_letters, self.journal.mac_key)
             self.dead_letters.open()
+            self.handshakes = HandshakeBook(settings.journal.path, self.clock)
+            self._fetcher = Fetcher()
+            self.keys = KeyStore(self._fetcher.load, self.clock)
             self.receiver = Receiver(
                 self.journal,
                 self.metrics,
@@ -126,6 +133,9 @@ class Daemon:
                 self.clock,
                 trusted_proxies=settings.server.trusted_proxies,
                 on_revived=self._revived,
+                keys=self.keys,
+                book=self.handshakes,
+                confirm=lambda source, url: self._keep(self._confirm(source, url)),
             )
             self.dispatcher = Dispatcher(
                 self.journal,
@@ -162,6 +172,7 @@ class Daemon:
         settings = self.settings
         self._describe_build()
         self.receiver.configure(settings.sources)
+        self.keys.want(_fetches(settings))
         self.dispatcher.configure(settings.destinations, routes=_routes(settings))
         self.journal.start(
             loop,
@@ -177,6 +188,7 @@ class Daemon:
         self._tls = _tls_context(settings.server.tls)
         await self.listener.start(settings.server.listen, ssl=self._tls)
         self._keep(self._heartbeat())
+        self._keep(self.keys.run())
         self._keep(self._watcher.run())
         for warning in settings.warnings:
             _log.warning(warning)
@@ -241,6 +253,7 @@ class Daemon:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self.listener.close()
         await self.dispatcher.stop()
+        await self._fetcher.close()
         await self._admin.close()
         await self.journal.aclose()
         left = _pending(self.journal)
@@ -344,6 +357,7 @@ class Daemon:
             _tls_context(new.server.tls)
         await self.journal.register_live(*_names(new))
         self.receiver.configure(new.sources, new.server.trusted_proxies)
+        self.keys.want(_fetches(new))
         self.dispatcher.configure(new.destinations, routes=_routes(new), max_buffered_bytes=new.max_buffered_bytes)
         token = new.admin.token
         fresh_token = self._admin.configure(token.decode("utf-8", "surrogateescape") if token is not None else None)
@@ -453,6 +467,15 @@ class Daemon:
             oldest_ms = await self.journal.oldest_pending_ms(name)
             self.metrics.oldest_pending.set(0 if oldest_ms is None else max(0, now_ms - oldest_ms) / 1000, name)
 
+    async def _confirm(self, source: str, url: str) -> None:
+        """Call the address that confirms a subscription; its answer only matters to the log."""
+        try:
+            await self._fetcher.get(url)
+        except FetchFailed as error:
+            _log.error("a subscription could not be confirmed", source=source, error=str(error))
+        else:
+            _log.info("a subscription is confirmed", source=source)
+
     def _revived(self, event_id: str) -> None:
         """A repeat made dead deliveries of an event pending again: their letters have had their time."""
         self._keep(self._remove_left_over(event_id))
@@ -493,13 +516,18 @@ def _names(settings: Settings) -> tuple[list[str], list[str]]:
     return [s.name for s in settings.sources], [d.name for d in settings.destinations]
 
 
+def _fetches(settings: Settings) -> list[Fetch]:
+    """What the sources surely need from the network."""
+    return [fetch for source in settings.sources for fetch in source.verifier.fetches or ()]
+
+
 def _routes(settings: Settings) -> dict[str, list[str]]:
     return {d.name: [s.name for s in settings.sources if d.name in s.destinations] for d in settings.destinations}
 
 
 def _scheme(settings: Settings, name: str) -> str:
     verify = settings.config.sources[name].verify
-    return verify if isinstance(verify, str) else str(getattr(verify, "scheme", ""))
+    return verify if isinstance(verify, str) else str(verify.get("preset", verify.get("scheme", "")))
 
 
 def _admin_options(settings: Settings) -> AdminOptions:

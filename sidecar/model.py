@@ -80,6 +80,7 @@ class Refusal(enum.StrEnum):
     STORAGE_ERROR = "storage_error"
     SHUTTING_DOWN = "shutting_down"
     OVERLOADED = "overloaded"
+    KEYS_UNAVAILABLE = "keys_unavailable"
     INTERNAL_ERROR = "internal_error"
 
 
@@ -97,6 +98,14 @@ class RejectReason(enum.StrEnum):
     NO_ACTIVE_SECRET = "no_active_secret"  # noqa: S105
     UNSUPPORTED_VERSION = "unsupported_version"
     MALFORMED_BODY = "malformed_body"
+    MISSING_SIGNATURE = "missing_signature"
+    BODY_NOT_COVERED = "body_not_covered"
+    BODY_MODIFIED_SUSPECTED = "body_modified_suspected"
+    WRONG_CLAIM = "wrong_claim"
+    FORBIDDEN_KEY_SOURCE = "forbidden_key_source"
+    UNKNOWN_KEY = "unknown_key"
+    KEY_UNAVAILABLE = "key_unavailable"
+    HANDSHAKE_NOT_EXPECTED = "handshake_not_expected"
 
 
 class DeadReason(enum.StrEnum):

@@ -26,9 +26,19 @@ __all__ = ["Api", "PREFIX", "ROUTES"]
 PREFIX = "/api/v1/"
 _ALIVE_S = 15.0  # an idle stream says so, and finds out that its reader has gone
 
+MAX_WINDOW_S = 24 * 3600.0
+"""How long a secret may be expected."""
+
 T = TypeVar("T")
 Answer = Reply | Stream
 Handler = Callable[["Api", Call, str], Awaitable[Answer]]
+
+
+class HandshakeRequest(msgspec.Struct, frozen=True):
+    """What to do with a source's secrets: expect one for so long, or forget the one of this id."""
+
+    for_s: float = 0.0
+    forget: str = ""
 
 
 class Api:
@@ -189,6 +199,40 @@ class Api:
         del name
         return Stream(self._tail({k: v for k in ("source", "destination", "type") if (v := call.params.get(k))}))
 
+    # --- secrets that arrive by handshake
+
+    async def handshake(self, call: Call, name: str) -> Answer:
+        """The secrets of a source, in clear: over the socket only."""
+        if not call.trusted:
+            raise ApiError(403, "forbidden", "secrets are shown over the socket only")
+        self._known_source(name)
+        told = self._gateway.handshakes.show(name)
+        for row in told["secrets"]:
+            row["arrived_at"] = rfc3339(row.pop("arrived_at_ms"))
+        return json_reply(told)
+
+    async def handshake_change(self, call: Call, name: str) -> Answer:
+        """Expect a secret for a while, or forget one; over the socket only."""
+        if not call.trusted:
+            raise ApiError(403, "forbidden", "secrets are handled over the socket only")
+        request = _decoded(call, HandshakeRequest)
+        self._known_source(name)
+        book = self._gateway.handshakes
+        if request.forget:
+            if not await book.forget(name, request.forget):
+                raise ApiError(404, "not_found", "no secret of this id has arrived, or it could not be removed")
+            self._gateway.receiver.secrets_changed(name)
+            return json_reply({"source": name, "forgotten": request.forget})
+        if not 0 < request.for_s <= MAX_WINDOW_S:
+            raise ApiError(400, "bad_request", f"for_s: expected up to {MAX_WINDOW_S:.0f} seconds")
+        if not book.expect(name, request.for_s):
+            raise ApiError(409, "full", "this source has as many secrets as it may have; forget one first")
+        return json_reply({"source": name, "expected_for_s": round(request.for_s)})
+
+    def _known_source(self, name: str) -> None:
+        if name not in {source.name for source in self._gateway.sources()}:
+            raise ApiError(404, "not_found", f'no source "{safe_text(name)}"')
+
     async def _tail(self, wanted: dict[str, str]) -> AsyncIterator[dict[str, Any] | None]:
         feed = self._gateway.feed
         watcher = feed.watch()
@@ -229,6 +273,7 @@ ROUTES: dict[str, dict[str, Handler]] = {
     "config": {"GET": Api.config},
     "sources": {"GET": Api.sources},
     "refused": {"GET": Api.refused},
+    "handshakes/*": {"GET": Api.handshake, "POST": Api.handshake_change},
 }
 """Path below ``/api/v1/`` (``*``: one segment, percent-decoded) -> method -> what answers."""
 

@@ -13,6 +13,7 @@ import msgspec
 if TYPE_CHECKING:
     from sidecar.clock import Clock
     from sidecar.feed import Feed
+    from sidecar.inbound.handshake_book import HandshakeBook
     from sidecar.inbound.receive import Receiver
     from sidecar.journal import Journal
     from sidecar.metrics import Metrics
@@ -109,6 +110,10 @@ class Gateway(Books, Protocol):
     @property
     def receiver(self) -> Receiver:
         """The inbound application."""
+
+    @property
+    def handshakes(self) -> HandshakeBook:
+        """Secrets that arrive by handshake."""
 
     @property
     def feed(self) -> Feed:

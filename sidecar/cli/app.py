@@ -21,7 +21,8 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "journal": ("sidecar.cli.journal:journal", "Look after the journal."),
     "config": ("sidecar.cli.config:config", "Write a first configuration, show the one in force."),
     "doctor": ("sidecar.cli.doctor:doctor", "Check everything around the daemon, with a fix for each finding."),
-    "verify": ("sidecar.cli.verify:verify", "Run signature cases against the presets."),
+    "verify": ("sidecar.cli.verify:verify", "Explain why a request is refused; run signature cases."),
+    "handshake": ("sidecar.cli.handshake:handshake", "Expect, read and forget secrets that arrive by handshake."),
     "healthcheck": ("sidecar.cli.status:healthcheck", "Exit 0 when the daemon is alive."),
     "version": ("sidecar.cli.version:version", "Show the version."),
 }

@@ -44,7 +44,10 @@ def config() -> None:
 
 
 @config.command("init")
-@click.option("--preset", metavar="PRESET", default="github", show_default=True, help="Provider of the first source.")
+@click.option(
+    "--provider", "--preset", "preset", metavar="PRESET", default="github", show_default=True,
+    help="Provider of the first source: a name in docs/providers.md.",
+)  # fmt: skip
 @click.option("--full", is_flag=True, help="Every key with its default.")
 @json_option
 def config_init(*, preset: str, full: bool, as_json: bool) -> None:
@@ -62,17 +65,12 @@ def _first(preset: str) -> str:
     from sidecar.inbound.verify import PRESETS  # noqa: PLC0415
 
     if preset not in PRESETS:
-        raise click.UsageError(f'--preset: got "{preset}"; expected one of {", ".join(sorted(PRESETS))}')
-    known = PRESETS[preset]
-    variable = preset.upper().replace("-", "_") + "_WEBHOOK_SECRET"
+        raise click.UsageError(f'--provider: got "{preset}"; expected one of {", ".join(sorted(PRESETS))}')
+    from sidecar.config.providers import minimal_source  # noqa: PLC0415
+
     return f"""#:schema ./config.schema.json
 
-# {known.title}: {known.docs}
-[sources.{preset}]
-path = "/webhooks/{preset}"
-verify = "{preset}"
-secrets = [{{ env = "{variable}" }}]
-destinations = ["app"]
+{minimal_source(PRESETS[preset]).rstrip()}
 
 # Your service. A first try without one: webhook-sidecar run --with-echo 127.0.0.1:3000
 [destinations.app]
@@ -80,12 +78,16 @@ url = "http://127.0.0.1:3000{{path}}\""""
 
 
 @config.command("show")
+@click.option("--preset", metavar="PRESET", help="A preset instead, as the table that would make it.")
 @click.option("--origin", is_flag=True, help="Say which keys the environment has set.")
 @click.option("--offline", is_flag=True, help="Look at no environment and no file but the configuration.")
 @json_option
 @config_option
-def config_show(config_path: str | None, *, origin: bool, offline: bool, as_json: bool) -> None:
+def config_show(config_path: str | None, *, preset: str | None, origin: bool, offline: bool, as_json: bool) -> None:
     """Show the configuration in force: defaults filled in, variables expanded, secrets masked."""
+    if preset is not None:
+        _show_preset(preset, as_json=as_json)
+        return
     from sidecar.config.describe import render  # noqa: PLC0415
     from sidecar.config.load import load_settings  # noqa: PLC0415
 
@@ -93,6 +95,19 @@ def config_show(config_path: str | None, *, origin: bool, offline: bool, as_json
     text = render(settings.config, settings.origins if origin else None)
     if as_json:
         emit(json.loads(json.dumps(tomllib.loads(text), default=str)))
+    else:
+        say(text.rstrip("\n"))
+
+
+def _show_preset(name: str, *, as_json: bool) -> None:
+    from sidecar.config.providers import preset_toml  # noqa: PLC0415
+    from sidecar.inbound.verify import PRESETS  # noqa: PLC0415
+
+    if name not in PRESETS:
+        raise click.UsageError(f'--preset: got "{name}"; expected one of {", ".join(sorted(PRESETS))}')
+    text = preset_toml(PRESETS[name])
+    if as_json:
+        emit(tomllib.loads(text))
     else:
         say(text.rstrip("\n"))
 

@@ -10,7 +10,7 @@ import shlex
 from collections.abc import Sequence
 
 from sidecar.inbound.source import SourceOptions
-from sidecar.inbound.verify import PRESETS, active_secrets, sample_body, sign_request
+from sidecar.inbound.verify import PRESETS, active_secrets, sample_body, sign_request, signed_body
 
 __all__ = ["paste_line"]
 
@@ -33,7 +33,7 @@ def paste_line(listen: str, sources: Sequence[SourceOptions], unique_id: str, no
         verifier = source.verifier
         if preset is None or not verifier.can_sign or verifier.masked or not active or b"POST" not in source.methods:
             continue
-        body = sample_body(preset, unique_id)
+        body = signed_body(verifier, sample_body(preset, unique_id, now_ms), active[0], now_ms)
         url = source.public_url + source.path if source.public_url is not None else None
         headers = sign_request(
             verifier, active[0], body, now_ms, preset=preset, unique_id=unique_id, path=source.path, url=url

@@ -118,14 +118,19 @@ class _Sender:
 
     def send(self, unique_id: str, body: bytes | None) -> dict[str, Any]:
         """Send one request."""
-        from sidecar.inbound.verify import sample_body  # noqa: PLC0415
+        from sidecar.inbound.verify import Secret, sample_body, signed_body  # noqa: PLC0415
+        from sidecar.inbound.verify.bespoke import KeyedVerifier  # noqa: PLC0415
 
         if body is None:
             body = (
-                sample_body(self._preset, unique_id)
+                sample_body(self._preset, unique_id, self._now_ms())
                 if self._preset is not None
                 else b'{"id":"%s"}' % unique_id.encode()
             )
+        if self._secret is not None:
+            body = signed_body(self._source.verifier, body, self._secret, self._now_ms())
+            if self._bad and isinstance(self._source.verifier, KeyedVerifier):
+                body = signed_body(self._source.verifier, body, Secret("wrong", b"00" * 32), self._now_ms())
         method = "POST" if b"POST" in self._source.methods else min(self._source.methods).decode()
         path = self._source.path.decode("latin-1")
         headers = self._headers(unique_id, body, method)
@@ -156,12 +161,15 @@ class _Sender:
             "expected": response.status == 401 if refused else 200 <= response.status < 300,
         }
 
+    def _now_ms(self) -> int:
+        """The moment to sign at."""
+        now_ms = self._clock.wall_ms()
+        return now_ms - max(_LONG_AGO_MS, 2 * (self._source.verifier.tolerance_ms or 0)) if self._stale else now_ms
+
     def _headers(self, unique_id: str, body: bytes, method: str) -> list[tuple[bytes, bytes]]:
         from sidecar.inbound.verify import Secret, sign_request  # noqa: PLC0415
 
-        source, now_ms = self._source, self._clock.wall_ms()
-        if self._stale:
-            now_ms -= max(_LONG_AGO_MS, 2 * (source.verifier.tolerance_ms or 0))
+        source, now_ms = self._source, self._now_ms()
 
         def signed(secret: Secret, over: bytes) -> list[tuple[bytes, bytes]]:
             url = source.public_url + source.path if source.public_url is not None else None

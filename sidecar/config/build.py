@@ -7,7 +7,7 @@ import ssl
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
-from sidecar.config.check import Checked, Verification, key_is_signed, max_body_of
+from sidecar.config.check import Checked, key_is_signed, max_body_of
 from sidecar.config.files import Files
 from sidecar.config.positions import Path
 from sidecar.config.problems import Problems
@@ -15,6 +15,7 @@ from sidecar.config.schema import Ack, Destination, SecretRef, Source
 from sidecar.config.secrets import read_secret
 from sidecar.config.settings import AdminSettings, DrainSettings, ServerSettings, Settings, TlsFiles
 from sidecar.config.units import parse_duration, parse_size
+from sidecar.config.verification import Verification
 from sidecar.inbound.application import ServerOptions
 from sidecar.inbound.dedup import DedupOptions
 from sidecar.inbound.source import SourceOptions
@@ -66,6 +67,12 @@ def build(
         name: _source_secrets(name, source, checked.verifications.get(name), env, files, problems)
         for name, source in config.sources.items()
     }
+    tokens = {
+        name: _secret(source.handshake_token, ("sources", name, "handshake_token"), env, files, problems)
+        if source.handshake_token is not None and env is not None
+        else None
+        for name, source in config.sources.items()
+    }
     headers = {
         name: _headers(name, destination, env, files, problems) for name, destination in config.destinations.items()
     }
@@ -110,7 +117,9 @@ def build(
             path=files.absolute(config.dead_letters.path), max_size_bytes=_bytes(config.dead_letters.max_size)
         ),
         log=LogOptions(level=config.log.level, format=config.log.format),
-        sources=tuple(_source(name, source, checked, secrets[name]) for name, source in config.sources.items()),
+        sources=tuple(
+            _source(name, source, checked, secrets[name], tokens[name]) for name, source in config.sources.items()
+        ),
         destinations=tuple(
             _destination(name, destination, headers[name], files) for name, destination in config.destinations.items()
         ),
@@ -184,13 +193,16 @@ def _headers(
     return tuple(found)
 
 
-def _source(name: str, source: Source, checked: Checked, secrets: tuple[Secret, ...]) -> SourceOptions:
+def _source(
+    name: str, source: Source, checked: Checked, secrets: tuple[Secret, ...], token: bytes | None
+) -> SourceOptions:
     verification = checked.verifications[name]
     preset = verification.preset
     key = source.dedup.key if source.dedup.key is not None else preset.dedup_key if preset is not None else "none"
     own_key = source.dedup.key is not None or preset is None
     ttl_s = preset.dedup_ttl_s if preset is not None else _DAY_S
     methods: Sequence[str] = preset.methods if preset is not None else ("POST",)
+    shake = source.handshake if source.handshake is not None else preset.handshake if preset is not None else None
     public_url = source.public_url if source.public_url is not None else checked.config.server.public_url
     return SourceOptions(
         name=name,
@@ -210,7 +222,9 @@ def _source(name: str, source: Source, checked: Checked, secrets: tuple[Secret, 
             else preset is not None and preset.key_signed,
         ),
         ack=_ack(source.ack, preset.ack if preset is not None else None),
-        handshake=HANDSHAKES[preset.handshake] if preset is not None and preset.handshake else None,
+        handshake=HANDSHAKES.get(shake) if shake is not None else None,
+        handshake_token=token or b"",
+        handshake_allow=frozenset(source.handshake_allow),
         public_url=public_url.encode() if public_url is not None else None,
         content_type=source.content_type.encode() if source.content_type is not None else None,
         allow_empty=source.allow_empty,

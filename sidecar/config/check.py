@@ -7,7 +7,7 @@ and network are not looked at.
 
 from __future__ import annotations
 
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 
@@ -16,43 +16,29 @@ from sidecar.config.problems import Problems, suggestion
 from sidecar.config.schema import Config, Destination, SecretRef, Source
 from sidecar.config.shape import shape
 from sidecar.config.units import format_duration, format_size, parse_duration, parse_size
-from sidecar.inbound.dedup import DedupOptions, key_headers
+from sidecar.config.verification import Verification, needs_secret, read_verification
+from sidecar.inbound.dedup import DedupOptions, key_headers, key_parts
 from sidecar.inbound.verify import (
-    PRESETS,
-    SCHEMES,
+    HANDSHAKES,
+    AnyOptions,
+    EcdsaOptions,
+    Ed25519Options,
     HmacOptions,
-    NoneOptions,
+    JwtOptions,
     Preset,
+    Rfc9421Options,
     SchemeOptions,
-    Verifier,
-    compile_scheme,
+    SnsOptions,
 )
 from sidecar.inbound.verify.signed import parse_signed
 from sidecar.outbound.deliver.headers import check_header
 
-__all__ = ["Checked", "Verification", "check", "key_is_signed", "max_body_of"]
+__all__ = ["Checked", "check", "key_is_signed", "max_body_of"]
 
 GRACE_S = 60.0
 """``terminationGracePeriodSeconds`` of the manifests."""
 
-SCHEME_OPTIONS: dict[str, type[msgspec.Struct]] = {
-    str(cls.__struct_config__.tag): cls for cls in get_args(SchemeOptions)
-}
 _PLACES = ("env", "file", "credential", "value")
-
-
-class Verification(msgspec.Struct, frozen=True):
-    """How a source is verified.
-
-    Attributes:
-        options: Of the scheme.
-        verifier: Made from them.
-        preset: Where they come from; None when they are spelled out.
-    """
-
-    options: SchemeOptions
-    verifier: Verifier
-    preset: Preset | None = None
 
 
 class Checked(msgspec.Struct):
@@ -67,11 +53,6 @@ class Checked(msgspec.Struct):
     config: Config
     verifications: dict[str, Verification]
     warnings: list[str]
-
-
-_NOTHING = NoneOptions(allow_unverified=True)
-_UNKNOWN = Verification(_NOTHING, compile_scheme(_NOTHING))
-"""Stands for a scheme that depends on variables nobody may look up."""
 
 
 def check(data: dict[str, Any], problems: Problems) -> Checked:
@@ -89,7 +70,7 @@ def check(data: dict[str, Any], problems: Problems) -> Checked:
     known = frozenset(raw) if isinstance(raw, dict) else frozenset()
     paths: dict[str, str] = {}
     for name, source in config.sources.items():
-        verification = _verification(source, ("sources", name), problems, checked.warnings)
+        verification = read_verification(source, ("sources", name), problems, checked.warnings)
         if verification is not None:
             checked.verifications[name] = verification
         _check_source(name, source, verification, config, known, problems, checked.warnings)
@@ -114,68 +95,26 @@ def max_body_of(source: Source, preset: Preset | None, config: Config) -> int:
 
 def key_is_signed(options: SchemeOptions, key: str) -> bool:
     """Say whether a scheme's signature covers a dedup key, so that nobody can claim it for other bytes."""
-    if not isinstance(options, HmacOptions):
-        return False
+    return key != "none" and all(_part_is_signed(options, part) for part in key_parts(key))
+
+
+def _part_is_signed(options: SchemeOptions, key: str) -> bool:
+    in_body = not key.startswith("header:")
+    if isinstance(options, AnyOptions):
+        return all(_part_is_signed(form, key) for form in options.forms)
+    if isinstance(options, JwtOptions):
+        return in_body and bool(options.body_claim)
+    if isinstance(options, Rfc9421Options):
+        return in_body and options.require_content_digest
+    if not isinstance(options, HmacOptions | Ed25519Options | EcdsaOptions):
+        return False  # bespoke schemes cover some fields only; their presets know which
     signed = parse_signed(options.signed)
-    if key.startswith("header:"):
-        # The same names in the same order, else the signature may cover one header and the key come from another.
-        return key_headers(DedupOptions(key=key)) in signed.headers
-    return "body" in signed.uses
+    # The same names in the same order, else the signature may cover one header and the key come from another.
+    return "body" in signed.uses if in_body else key_headers(DedupOptions(key=key)) in signed.headers
 
 
 def _size(text: str) -> int:
     return parse_size(text) or 0
-
-
-def _verification(source: Source, path: Path, problems: Problems, warnings: list[str]) -> Verification | None:
-    place = (*path, "verify")
-    verify = source.verify
-    if problems.touches(*place):
-        return None if any(p.path[: len(place)] == place for p in problems.found) else _UNKNOWN
-    if isinstance(verify, str) and verify in PRESETS:
-        preset = PRESETS[verify]
-        return Verification(preset.scheme, compile_scheme(preset.scheme), preset)
-    if verify == "none":
-        verify = {"scheme": "none"}
-    if isinstance(verify, str):
-        close = suggestion(verify, [*PRESETS, "none"])
-        if verify in SCHEME_OPTIONS:
-            close = f"; a scheme is spelled out in a table: [{'.'.join(map(str, path))}.verify]"
-        problems.expect("C140", place, verify, 'the name of a preset, "none", or a table with a scheme', close)
-        return None
-    return _spelled_out(dict(verify), source, place, problems, warnings)
-
-
-def _spelled_out(
-    table: dict[str, Any], source: Source, place: Path, problems: Problems, warnings: list[str]
-) -> Verification | None:
-    scheme = table.get("scheme")
-    words = ", ".join(f'"{name}"' for name in SCHEMES)
-    if scheme is None:
-        problems.add("C102", (*place, "scheme"), f"missing; expected one of {words}", at_key=True)
-        return None
-    if not isinstance(scheme, str) or scheme not in SCHEME_OPTIONS:
-        close = suggestion(scheme, SCHEMES) if isinstance(scheme, str) else ""
-        problems.expect("C140", (*place, "scheme"), scheme, f"one of {words}", close)
-        return None
-    if scheme == "none":
-        table["allow_unverified"] = table.get("allow_unverified", False) or source.allow_unverified
-        if table["allow_unverified"] is False:
-            hint = "with none anybody who can reach the path can send; expected allow_unverified = true beside it"
-            problems.add("C142", place, hint)
-            return None
-        warnings.append(f"{place[0]}.{place[1]}: nothing is verified (allow_unverified = true)")
-    options = shape(SCHEME_OPTIONS[scheme], table, place, problems, numbers_are_durations=True)
-    if problems.touches(*place):
-        return None
-    try:
-        verifier = compile_scheme(options)  # type: ignore[arg-type]  # a member of the union by SCHEME_OPTIONS
-    except ValueError as error:
-        key, colon, rest = str(error).partition(": ")
-        own = colon and key in table
-        problems.add("C141", (*place, key) if own else place, rest if own else str(error))
-        return None
-    return Verification(options, verifier)  # type: ignore[arg-type]
 
 
 def _check_source(
@@ -210,6 +149,7 @@ def _check_source(
             "missing; the signature covers the URL that the sender calls; expected it here or in server.public_url",
             at_key=True,
         )
+    _check_handshake(source, verification, path, problems, warnings)
     if source.methods == []:
         problems.expect("C129", (*path, "methods"), [], "at least one method")
     try:
@@ -218,6 +158,23 @@ def _check_source(
         problems.add("C150", (*path, "dedup", "key"), str(error))
     if source.ack is not None and source.ack.body and source.ack.status in (204, 205):
         problems.expect("C151", (*path, "ack", "body"), source.ack.body, f"no body with status {source.ack.status}")
+
+
+def _check_handshake(
+    source: Source, verification: Verification | None, path: Path, problems: Problems, warnings: list[str]
+) -> None:
+    name = source.handshake
+    if name is None:
+        name = verification.preset.handshake if verification is not None and verification.preset is not None else None
+    elif name != "none" and name not in HANDSHAKES:
+        close = suggestion(name, HANDSHAKES)
+        problems.expect("C154", (*path, "handshake"), name, 'the name of a handshake, or "none"', close)
+    if source.handshake_token is not None:
+        _check_reference(source.handshake_token, (*path, "handshake_token"), problems, warnings)
+    elif name == "meta":
+        warnings.append(f"sources.{path[1]}: without handshake_token the provider cannot confirm this URL")
+    if name == "websub" and not source.handshake_allow:
+        warnings.append(f"sources.{path[1]}: without handshake_allow no topic is confirmed")
 
 
 def _check_secrets(
@@ -235,7 +192,7 @@ def _check_secrets(
     if verification.verifier.unverified:
         if source.secrets:
             warnings.append(f"sources.{path[1]}.secrets: not used, since nothing is verified")
-    elif not source.secrets:
+    elif not source.secrets and needs_secret(verification):
         problems.add(
             "C145",
             (*path, "secrets"),
@@ -313,6 +270,11 @@ def _warn(checked: Checked, known: frozenset[str]) -> None:
         )
     for name, verification in checked.verifications.items():
         verifier = verification.verifier
+        if isinstance(verification.options, SnsOptions) and not verification.options.topics:
+            warnings.append(
+                f"sources.{name}: any topic of any AWS account is accepted, and no subscription is confirmed; name yours: "
+                'verify = { preset = "aws-sns", topics = ["arn:aws:sns:..."] }'
+            )
         fresh = [d for d in config.sources[name].destinations if _wants_fresh(config, d)]
         if verifier.tolerance_ms is not None and not verifier.can_sign and fresh:
             warnings.append(

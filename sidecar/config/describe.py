@@ -14,13 +14,13 @@ from typing import Any, Literal, get_args, get_origin
 
 import msgspec
 
-from sidecar.config.check import SCHEME_OPTIONS
 from sidecar.config.positions import Path
 from sidecar.config.problems import sensitive
 from sidecar.config.rules import Between, Rule
 from sidecar.config.schema import Config, SecretRef
 from sidecar.config.shape import TOLERANCE, Key, keys_of, members, unwrap
 from sidecar.config.units import format_duration
+from sidecar.config.verification import SCHEME_OPTIONS
 from sidecar.inbound.verify import PRESETS
 
 __all__ = ["attribute_docs", "json_schema", "kind_of", "range_of", "render", "toml_value"]
@@ -89,7 +89,9 @@ def _object(cls: type[msgspec.Struct], definitions: Json, *, durations: bool = F
 def _schema_of_key(cls: type[msgspec.Struct], key: Key, definitions: Json, *, durations: bool) -> Json:
     if key.name == "verify" and not durations and cls.__name__ == "Source":
         tables = [_reference(options, definitions, durations=True) for options in SCHEME_OPTIONS.values()]
-        return {"anyOf": [{"enum": [*sorted(PRESETS), "none"]}, {"type": "string", "pattern": _PLACEHOLDER}, *tables]}
+        adapted = {"type": "object", "required": ["preset"], "properties": {"preset": {"enum": sorted(PRESETS)}}}
+        names = {"enum": [*sorted(PRESETS), "none"]}
+        return {"anyOf": [names, {"type": "string", "pattern": _PLACEHOLDER}, adapted, *tables]}
     return _schema(key.hint, definitions, durations=durations)
 
 

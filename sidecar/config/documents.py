@@ -12,11 +12,11 @@ from collections.abc import Iterable
 import msgspec
 
 from sidecar.config import schema
-from sidecar.config.check import SCHEME_OPTIONS
 from sidecar.config.describe import attribute_docs, kind_of, range_of, toml_value
 from sidecar.config.problems import CODES
 from sidecar.config.shape import Key, keys_of, members, unwrap
-from sidecar.config.units import format_duration, format_size
+from sidecar.config.units import format_duration
+from sidecar.config.verification import SCHEME_OPTIONS
 from sidecar.inbound.verify import PRESETS
 
 __all__ = ["EXAMPLES", "example", "reference"]
@@ -34,6 +34,8 @@ EXAMPLES: dict[str, str] = {
     "source.methods": '["POST"]',
     "source.max_body": '"256KiB"',
     "source.public_url": '"https://orders.example.com"',
+    "source.handshake": '"cloudevents"',
+    "source.handshake_token": '{ env = "ORDERS_HANDSHAKE_TOKEN" }',
     "source.content_type": '"application/json"',
     "dedup.key": '"header:X-Idempotency-Key"',
     "dedup.ttl": '"24h"',
@@ -89,7 +91,7 @@ def example() -> str:
     out.append(
         f"\n{presets}\n# A source with a scheme spelled out, for a sender without a preset.\n#[sources.orders]\n"
         + _lines(schema.Source, "source", skip=("verify", "dedup", "ack"))
-        + "\n# scheme: hmac, token, basic or none (needs allow_unverified = true). docs/config.md has every option.\n"
+        + "\n# scheme: hmac, token, basic, none (needs allow_unverified = true), ...; docs/config.md has every one with its options.\n"
         + '#[sources.orders.verify]\n#scheme = "hmac"\n'
         + _lines(SCHEME_OPTIONS["hmac"], "hmac", only=_PLAIN_HMAC, durations=True)
         + f"\n# {_first_line(schema.Dedup)}\n#[sources.orders.dedup]\n{_lines(schema.Dedup, 'dedup')}"
@@ -224,20 +226,9 @@ def _section(title: str, cls: type[msgspec.Struct], *, level: int = 2, durations
 
 
 def _presets() -> str:
-    rows = []
-    for name, preset in sorted(PRESETS.items()):
-        cells = (
-            f"`{name}`",
-            f"[{preset.title}]({preset.docs})",
-            f"`{preset.dedup_key}` for {format_duration(preset.dedup_ttl_s)}",
-            format_size(preset.max_body) if preset.max_body is not None else "`server.max_body`",
-            format_duration(preset.deadline_s) if preset.deadline_s is not None else "not published",
-        )
-        rows.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |\n")
     return (
-        '\n## Presets\n\nWhat `verify = "NAME"` brings with it. Your own settings of a source come first.\n\n'
-        "| Preset | Provider | Dedup key | Largest body | Waits for the answer |\n|---|---|---|---|---|\n"
-        + "".join(rows)
+        '\n## Presets\n\nWhat `verify = "NAME"` brings with it is in [providers.md](providers.md). '
+        "Your own settings of a source come first.\n"
     )
 
 

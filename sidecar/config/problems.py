@@ -54,6 +54,9 @@ CODES: dict[str, str] = {
     "C149": "a time is not usable",
     "C150": "not a dedup key",
     "C151": "not an answer to a sender",
+    "C152": "a preset needs an option that only you know",
+    "C153": "a scheme needs packages that are not installed",
+    "C154": "unknown handshake",
     "C160": "sizes that cannot work together",
     "C170": "not a status to retry on",
     "C180": "a file that is named cannot be read",
@@ -61,7 +64,8 @@ CODES: dict[str, str] = {
 """Every code with its meaning. Codes are public: never reuse one."""
 
 _SECRET_WORDS = re.compile(
-    r"secret(?!_encoding)|token|passw|credential|authorization|api_?key|^value$|^headers$", re.IGNORECASE
+    r"secret(?!_encoding|_prefix|_unprefixed|_headers)|token|passw|credential|authorization|api_?key|^value$|^headers$",
+    re.IGNORECASE,
 )
 _REFERENCE_KEYS = frozenset({"env", "file", "credential", "id", "not_before", "not_after"})
 _NAMED = frozenset({"sources", "destinations"})  # what stands below them is a name, not a key

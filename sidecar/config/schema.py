@@ -49,10 +49,11 @@ SOURCE_PATH = Text(
     r"^/[!$%&'()*+,\-./0-9:;=@A-Z_a-z~]{0,2047}$",
 )
 METHOD = Text("C129", "POST, PUT, PATCH, GET or DELETE in capitals", r"^(POST|PUT|PATCH|GET|DELETE)$")
+_KEY_PART = r"(header:[A-Za-z0-9!#$%&'*+.^`|~-]{1,128}|json:(/([^~/ ]|~[01])*)+)"
 DEDUP_KEY = Text(
     "C150",
-    '"header:NAME", "json:/pointer", "body" or "none"',
-    r"^(header:[A-Za-z0-9!#$%&'*+.^`|~-]{1,128}|json:(/([^~/]|~[01])*)+|body|none)$",
+    '"header:NAME", "json:/pointer", several of these with blanks between, "body" or "none"',
+    rf"^({_KEY_PART}( {_KEY_PART}){{0,3}}|json:(/([^~/]|~[01])*)+|body|none)$",
 )
 RETRY_STATUS = Text("C170", 'a status like "429" or a class like "5xx", from 300 up', r"^([345]xx|[345][0-9][0-9])$")
 SECRET_ID = Text("C144", "letters, digits, . _ and -, at most 64 characters", r"^[A-Za-z0-9._-]{1,64}$")
@@ -226,7 +227,10 @@ class Dedup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     key: Annotated[
         str | None,
         DEDUP_KEY,
-        Meta(description="header:NAME, json:/pointer, body or none. Left out: the preset's, without a preset none."),
+        Meta(
+            description="header:NAME, json:/pointer, several of these with blanks between, body or none. Left out: the "
+            "preset's, without a preset none."
+        ),
     ] = None
     ttl: Annotated[
         str | None,
@@ -265,7 +269,10 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     path: Annotated[str, SOURCE_PATH, Meta(description="Exact raw path; { and } are reserved.")]
     verify: Annotated[
         str | dict[str, Any],
-        Meta(description="Name of a preset, or a table that spells a scheme out."),
+        Meta(
+            description="Name of a preset; a table with preset and options of its scheme that differ; or a table that "
+            "spells a scheme out."
+        ),
     ]
     destinations: Annotated[
         list[Annotated[str, NAME]], Meta(description="Names of the destinations that each get every event.")
@@ -291,6 +298,19 @@ class Source(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     content_type: Annotated[
         str | None, HEADER_VALUE, Meta(description="The only media type taken; else 415. Left out: any.")
     ] = None
+    handshake: Annotated[
+        str | None,
+        Meta(
+            description='How the provider tries the URL: a name in docs/providers.md, or "none". Left out: the preset\'s.'
+        ),
+    ] = None
+    handshake_token: Annotated[
+        SecretRef | None, Meta(description="What a handshake must bring to be answered (Meta's verify token).")
+    ] = None
+    handshake_allow: Annotated[
+        list[str],
+        Meta(description="What a handshake may be about: topics (WebSub), origins (CloudEvents)."),
+    ] = []
     allow_empty: Annotated[bool, Meta(description="Take empty bodies; false answers 400 empty_body.")] = True
     dedup: Annotated[Dedup, Meta(description="What makes two requests the same event.")] = msgspec.field(
         default_factory=Dedup

@@ -73,6 +73,7 @@ ERRORS: dict[Refusal, ErrorRow] = {
     Refusal.STORAGE_ERROR: ErrorRow(503, retry_after_s=5),
     Refusal.SHUTTING_DOWN: ErrorRow(503, close=True, retry_after_s=5),
     Refusal.OVERLOADED: ErrorRow(503, retry_after_s=1),
+    Refusal.KEYS_UNAVAILABLE: ErrorRow(503, retry_after_s=5),
     Refusal.HTTP_VERSION: ErrorRow(505, close=True),
 }
 

@@ -8,6 +8,7 @@ for days.
 from __future__ import annotations
 
 import functools
+import re
 import zlib
 from collections.abc import Mapping
 from hashlib import blake2b
@@ -19,21 +20,23 @@ from sidecar.inbound.verify.jsonfield import parse_pointer, read_field
 from sidecar.inbound.verify.signed import header_names, lower
 from sidecar.journal.types import Claim
 
-__all__ = ["DedupOptions", "claim", "extract", "key_headers", "printable_key"]
+__all__ = ["DedupOptions", "claim", "extract", "key_headers", "key_parts", "printable_key"]
 
 MAX_RATIO: Final = 100
 """How many times larger than received an inflated body may be."""
 
 _PRINTABLE_CHARS: Final = 256
+_BETWEEN: Final = re.compile(" (?=(?:header|json):)")
 
-_Place = tuple[Literal["header", "json", "body", "none"], tuple[bytes, ...], tuple[str, ...]]
+_Place = tuple[Literal["header", "json", "all", "body", "none"], tuple[bytes, ...], tuple[str, ...]]
 
 
 class DedupOptions(msgspec.Struct, frozen=True, kw_only=True):
     """What makes a request the same as an earlier one of its source.
 
     Attributes:
-        key: ``header:NAME`` (``NAME|OTHER``: the first one present), ``json:/pointer``, ``body`` or ``none``.
+        key: ``header:NAME`` (``NAME|OTHER``: the first one present), ``json:/pointer``, several of these with blanks
+            between (all must be there), ``body`` or ``none``.
         ttl_s: How long a key is remembered, in seconds.
         missing: Without a key: ``accept`` (not deduplicated) or identify by the ``body``.
         redrive_dead: A repeat makes this event's dead deliveries pending again.
@@ -50,6 +53,10 @@ class DedupOptions(msgspec.Struct, frozen=True, kw_only=True):
 
 @functools.lru_cache(maxsize=1024)
 def _place(key: str) -> _Place:
+    parts = key_parts(key)
+    if len(parts) > 1:
+        places = [_place(part) for part in parts]
+        return ("all", tuple(name for place in places for name in place[1]), parts)
     kind, _, rest = key.partition(":")
     if kind == "header" and rest:
         return ("header", lower(header_names(rest)), ())
@@ -60,6 +67,11 @@ def _place(key: str) -> _Place:
     if key == "none":
         return ("none", (), ())
     raise ValueError(f"{key!r} is not header:NAME, json:/pointer, body or none")
+
+
+def key_parts(key: str) -> tuple[str, ...]:
+    """The places that make up a key; most have one."""
+    return tuple(_BETWEEN.split(key))
 
 
 def key_headers(options: DedupOptions) -> tuple[bytes, ...]:
@@ -104,6 +116,15 @@ def extract(
             text = _inflate(body, content_encoding, max_inflated)
         found = None if text is None else read_field(text, path)
         return None if found is None or found == "" else str(found).encode()
+    if kind == "all":
+        keys = [
+            extract(
+                msgspec.structs.replace(options, key=part), headers, body, content_encoding, max_inflated=max_inflated
+            )
+            for part in path
+        ]
+        # Blanks inside are written otherwise, so that no two lists of keys make the same text.
+        return None if None in keys else b" ".join(k.replace(b"%", b"%25").replace(b" ", b"%20") for k in keys if k)
     return body if kind == "body" else None
 
 

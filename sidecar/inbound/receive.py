@@ -7,7 +7,7 @@ touches a disk: it is called with a head, then with a body, and answers through 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 
@@ -18,35 +18,47 @@ from sidecar.inbound.ack import Answer, ack_answer, error_answer
 from sidecar.inbound.application import Admit, Head
 from sidecar.inbound.dedup import claim, extract, printable_key
 from sidecar.inbound.forwarded import Forwarded, Network, ProxyTrust
+from sidecar.inbound.needs import Book, Journal, Keys
 from sidecar.inbound.refusals import RefusalRing
 from sidecar.inbound.source import Source, SourceOptions
-from sidecar.inbound.verify import Handshake, Headers, Rejected, Request, active_secrets
-from sidecar.journal.types import AppendDone, Appended, Claim, Duplicate
+from sidecar.inbound.verify import (
+    HandshakeAnswer,
+    Headers,
+    Rejected,
+    Request,
+    active_secrets,
+)
+from sidecar.inbound.verify.explain import suspect
+from sidecar.inbound.verify.handshakes import MAX_BYTES as HANDSHAKE_BYTES
+from sidecar.journal.types import Appended, Duplicate
 from sidecar.metrics import Metrics, Series
-from sidecar.model import AckTemplate, Event, Refusal, RejectReason
+from sidecar.model import Event, Refusal, RejectReason
 
 __all__ = ["Receiver", "SourceOptions"]
 
 UNKNOWN: Final = "unknown"
 """Source of what no source claims; nobody may call a source so."""
 
+EXPLAIN_EVERY_S: Final = 0.2
+"""How often a refusal is looked into more closely: at most some hundred µs each time."""
+
 Reply = Callable[[Answer], None]
 
+_NOT_EXPECTED: Final = Rejected(RejectReason.HANDSHAKE_NOT_EXPECTED, "webhook-sidecar handshake expect")
+_OWN_SIGNATURE: Final = Rejected(RejectReason.MALFORMED_BODY, "a handshake signs such bodies for anybody")
 _NOT_UTF8: Final = Rejected(RejectReason.MALFORMED_SIGNATURE, "a header that counts is not UTF-8")
 
 _log = log.get_logger("inbound")
 
 
-class Journal(Protocol):
-    """What receiving needs of the journal."""
-
-    def append(self, event: Event, claim: Claim | None, ack: AckTemplate, done: AppendDone) -> None:
-        """Store an event and call ``done`` on the loop after the commit."""
-        ...
-
-
 class _Intake(msgspec.Struct, eq=False):
-    """One request between its head and its answer."""
+    """One request between its head and its answer.
+
+    Attributes:
+        trial: Its head is that of an unsigned handshake.
+        learning: Its answer comes once its secret is on disk.
+        fetched: Its key was asked for once.
+    """
 
     source: Source
     head: Head
@@ -56,6 +68,9 @@ class _Intake(msgspec.Struct, eq=False):
     reply: Reply | None = None
     started_s: float = 0.0
     answered: bool = False
+    trial: bool = False
+    learning: bool = False
+    fetched: bool = False
 
 
 class Receiver:
@@ -70,6 +85,9 @@ class Receiver:
         *,
         trusted_proxies: Sequence[Network] = (),
         on_revived: Callable[[str], None] | None = None,
+        keys: Keys | None = None,
+        book: Book | None = None,
+        confirm: Callable[[str, str], None] | None = None,
     ) -> None:
         """Prepare; ``configure`` brings the sources.
 
@@ -80,9 +98,15 @@ class Receiver:
             clock: The machine's clocks.
             trusted_proxies: Whose X-Forwarded-* are believed.
             on_revived: Told the id of an event whose dead deliveries a repeat made pending again.
+            keys: For schemes whose keys are on the network.
+            book: For secrets that arrive by handshake.
+            confirm: Calls the address that confirms a subscription: (source, URL).
         """
         self._journal = journal
         self._on_revived = on_revived
+        self._keys = keys
+        self._book = book
+        self._confirm = confirm
         self._metrics = metrics
         self._feed = feed
         self._clock = clock
@@ -91,6 +115,7 @@ class Receiver:
         self._durations: dict[str, Series] = {}
         self._trust = ProxyTrust(trusted_proxies)
         self._stopped: Refusal | None = None
+        self._explain_s = 0.0
         self._refusals = RefusalRing()
         self.configure(())
 
@@ -107,11 +132,25 @@ class Receiver:
             ValueError: When an option has none of its forms; nothing is changed then.
         """
         prepared = [Source(options) for options in sources]
+        for source in prepared:
+            self._add_learned(source)
         self._create_series(prepared)
         self._by_path = {source.options.path: source for source in prepared}
         self._by_name = {source.name: source for source in prepared}
         if trusted_proxies is not None:
             self._trust = ProxyTrust(trusted_proxies)
+
+    def _add_learned(self, source: Source) -> None:
+        if self._book is not None:
+            source.secrets = source.options.secrets + self._book.secrets(source.name)
+
+    def secrets_changed(self, name: str) -> None:
+        """Take over the secrets that have arrived for a source, or were forgotten."""
+        source = self._by_name.get(name)
+        if source is not None:
+            self._add_learned(source)
+            for secret in source.secrets:
+                self._metrics.key_matched.create(name, secret.id)
 
     def _create_series(self, sources: Sequence[Source]) -> None:
         m = self._metrics
@@ -130,6 +169,8 @@ class Receiver:
                 m.verification_failures.create(source.name, reason)
             for secret in source.secrets:
                 m.key_matched.create(source.name, secret.id)
+            if source.fetches:
+                m.key_matched.create(source.name, "network")
             for counter in (m.dedup_conflicts, m.dedup_key_missing, m.last_accepted):
                 counter.create(source.name)
 
@@ -170,11 +211,17 @@ class Receiver:
         if head.repeated and not source.reads.isdisjoint(head.repeated):
             return self._refuse(source, Refusal.DUPLICATE_HEADER)
         intake = self._intake(source, head)
-        if not handshake_only or options.handshake is None or options.handshake.signed:
+        handshake = options.handshake
+        if handshake is not None and handshake_only:
+            intake.trial = not handshake.signed
+        elif handshake is not None and handshake.unsigned_head is not None:
+            small = head.length is not None and head.length <= HANDSHAKE_BYTES
+            intake.trial = small and handshake.unsigned_head(intake.request)
+        if not intake.trial:
             rejected = self._precheck(source, intake.request, head)
             if rejected is not None:
                 return self._unauthorized(source, rejected)
-        if source.content_type is not None and not handshake_only:
+        if source.content_type is not None and not handshake_only and not intake.trial:
             media_type = head.lower.get(b"content-type", b"").partition(b";")[0].strip().lower()
             if media_type != source.content_type:
                 return self._refuse(source, Refusal.UNSUPPORTED_MEDIA_TYPE)
@@ -192,6 +239,8 @@ class Receiver:
             forwarded = Forwarded(forwarded.chain, public.proto, public.host)
         url = source.url(forwarded, head.path, head.query)
         request = Request(head.method, head.path, head.query, head.lower, b"", url)
+        if source.fetches and self._keys is not None:
+            request.keys = self._keys.snapshot
         return _Intake(source, head, request, forwarded, self._durations[source.name])
 
     def _precheck(self, source: Source, request: Request, head: Head) -> Rejected | None:
@@ -210,12 +259,15 @@ class Receiver:
         intake.started_s = self._clock.monotonic_s()
         intake.reply = reply
         intake.request.body = body
-        try:
-            answer = self._judge(intake)
-        except Exception as error:  # noqa: BLE001 - the top of a request: a bug must not cost the sender an answer
-            answer = self._refuse_on_bug(intake.source, error)
+        answer = self._judge_or_fail(intake)
         if answer is not None:
             self._answer(intake, answer)
+
+    def _judge_or_fail(self, intake: _Intake) -> Answer | None:
+        try:
+            return self._judge(intake)
+        except Exception as error:  # noqa: BLE001 - the top of a request: a bug must not cost the sender an answer
+            return self._refuse_on_bug(intake.source, error)
 
     def refused(self, context: object | None, head: Head | None, code: Refusal) -> None:
         """Count what the listener itself refused: framing, limits, timeouts."""
@@ -234,31 +286,93 @@ class Receiver:
         """Verify and store; None when the answer comes after the commit."""
         source, request = intake.source, intake.request
         now_ms = self._clock.wall_ms()
-        handshake = source.handshake
-        if request.method in source.handshake_methods and handshake is not None and not handshake.signed:
-            return self._shake(source, handshake, request, now_ms) or self._refuse(source, Refusal.METHOD_NOT_ALLOWED)
+        if intake.trial:
+            answer = self._shake(intake, now_ms, "")
+            if answer is not None or intake.learning:
+                return answer
+            if request.method in source.handshake_methods:
+                return self._refuse(source, Refusal.METHOD_NOT_ALLOWED)
         if not request.body and not source.options.allow_empty:
             return self._refuse(source, Refusal.EMPTY_BODY)
         verdict = source.verifier.verify(request, source.secrets, now_ms)
         if isinstance(verdict, Rejected):
-            return self._unauthorized(source, verdict)
+            return self._rejected(intake, verdict)
         if verdict.key_id:
             self._metrics.key_matched.inc(source.name, verdict.key_id)
-        if handshake is not None:
-            answer = self._shake(source, handshake, request, now_ms)
+        handshake = source.handshake
+        if handshake is not None and handshake.signs is not None and handshake.signs.fullmatch(request.body):
+            return self._unauthorized(source, _OWN_SIGNATURE)
+        if handshake is not None and handshake.signed:
+            answer = self._shake(intake, now_ms, verdict.key_id)
             if answer is not None:
                 return answer
         self._store(intake, now_ms)
         return None
 
-    def _shake(self, source: Source, handshake: Handshake, request: Request, now_ms: int) -> Answer | None:
-        said = handshake.respond(request, active_secrets(source.secrets, now_ms))
+    def _rejected(self, intake: _Intake, rejected: Rejected) -> Answer | None:
+        """Refuse, unless a key from the network may still turn the verdict: then the answer comes with it."""
+        source, wanted = intake.source, rejected.fetch
+        if wanted is None or self._keys is None or intake.fetched:
+            return self._unauthorized(source, self._explained(intake, rejected))
+        intake.fetched = True
+
+        def done(ok: bool) -> None:
+            if ok:
+                answer = self._judge_or_fail(intake)
+            else:
+                # It speaks about us and the network, not about the sender, so not 401.
+                self._metrics.verification_failures.inc(source.name, RejectReason.KEY_UNAVAILABLE)
+                answer = self._refuse(source, Refusal.KEYS_UNAVAILABLE)
+            if answer is not None:
+                self._answer(intake, answer)
+
+        return None if self._keys.ask(wanted, done) else self._unauthorized(source, rejected)
+
+    def _explained(self, intake: _Intake, rejected: Rejected) -> Rejected:
+        """Look for a better word than "wrong secret", now and then: a stranger can ask as often as they like."""
+        now_s = self._clock.monotonic_s()
+        if rejected.reason is not RejectReason.WRONG_SECRET or now_s < self._explain_s:
+            return rejected
+        self._explain_s = now_s + EXPLAIN_EVERY_S
+        return suspect(intake.source.verifier, intake.request, intake.source.secrets, self._clock.wall_ms()) or rejected
+
+    def _shake(self, intake: _Intake, now_ms: int, matched: str) -> Answer | None:
+        """Answer a handshake; None when it is none, or when the answer comes after its secret is on disk."""
+        source, request = intake.source, intake.request
+        assert source.handshake is not None
+        secrets = active_secrets(source.secrets, now_ms)
+        secrets.sort(key=lambda secret: secret.id != matched)  # the one that the provider uses comes first
+        said = source.handshake.respond(request, secrets, source.terms)
         if said is None:
             return None
+        if isinstance(said, Rejected):
+            return self._unauthorized(source, said)
+        if isinstance(said, Refusal):
+            return self._refuse(source, said)
+        if said.learned and not (self._book is not None and self._book.knows(source.name, said.learned)):
+            return self._learn(intake, said)
+        if said.confirm and self._confirm is not None:
+            self._confirm(source.name, said.confirm)
+        return self._shaken(source, said)
+
+    def _shaken(self, source: Source, said: HandshakeAnswer) -> Answer:
         self._metrics.received.inc(source.name, "handshake")
         if self._feed.watched:
             self._publish(source.name, "handshake")
-        return Answer(200, said.body, said.content_type, said.headers)
+        return Answer(said.status, said.body, said.content_type, said.headers)
+
+    def _learn(self, intake: _Intake, said: HandshakeAnswer) -> Answer | None:
+        source = intake.source
+        if self._book is None or not self._book.expected(source.name):
+            return self._unauthorized(source, _NOT_EXPECTED)
+
+        def done(ok: bool) -> None:
+            self.secrets_changed(source.name)
+            self._answer(intake, self._shaken(source, said) if ok else self._refuse(source, Refusal.STORAGE_ERROR))
+
+        intake.learning = True
+        self._book.learn(source.name, said.learned, intake.head.peer, done)
+        return None
 
     def _store(self, intake: _Intake, now_ms: int) -> None:
         source, request, head, forwarded = intake.source, intake.request, intake.head, intake.forwarded

@@ -6,7 +6,7 @@ import msgspec
 
 from sidecar.inbound.dedup import DedupOptions, key_headers
 from sidecar.inbound.forwarded import Forwarded, parse_public_url
-from sidecar.inbound.verify import Handshake, Secret, Verifier
+from sidecar.inbound.verify import Handshake, HandshakeTerms, Secret, Verifier
 from sidecar.model import ACK_DEFAULT, AckTemplate
 
 __all__ = ["Source", "SourceOptions"]
@@ -26,6 +26,8 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
         dedup: What makes two requests the same event.
         ack: Answer to an accepted event.
         handshake: The preset's, if it has one.
+        handshake_token: What a handshake must bring to be answered; empty = none is set.
+        handshake_allow: What a handshake may be about.
         public_url: What senders see in front of the path; None = as the connection or a trusted proxy says.
         content_type: Media type that every request must have; None = any.
         allow_empty: Whether an empty body is an event.
@@ -42,6 +44,8 @@ class SourceOptions(msgspec.Struct, frozen=True, kw_only=True):
     dedup: DedupOptions = DedupOptions()
     ack: AckTemplate = ACK_DEFAULT
     handshake: Handshake | None = None
+    handshake_token: bytes = b""
+    handshake_allow: frozenset[str] = frozenset()
     public_url: bytes | None = None
     content_type: bytes | None = None
     allow_empty: bool = True
@@ -60,7 +64,9 @@ class Source:
         self.name = options.name
         self.verifier = options.verifier
         self.secrets = options.secrets
+        self.fetches = options.verifier.fetches is not None
         self.handshake = options.handshake
+        self.terms = HandshakeTerms(options.verifier, options.handshake_token, options.handshake_allow)
         self.dedup = options.dedup
         extra = () if options.handshake is None else (m.encode() for m in options.handshake.methods)
         self.handshake_methods = frozenset(extra) - options.methods

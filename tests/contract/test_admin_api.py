@@ -23,6 +23,7 @@ from sidecar.admin.server import AdminServer
 from sidecar.clock import Clock
 from sidecar.errors import JournalError, SidecarError
 from sidecar.feed import Feed
+from sidecar.inbound.handshake_book import HandshakeBook
 from sidecar.journal import Journal
 from sidecar.journal.types import JournalOptions, Ref, Settlement
 from sidecar.lifecycle import Change
@@ -50,6 +51,10 @@ class StillDispatcher:
 
 class OpenReceiver:
     accepting = True
+    changed = ()
+
+    def secrets_changed(self, name: str) -> None:
+        self.changed = (*self.changed, name)
 
 
 class World:
@@ -66,6 +71,7 @@ class World:
         self.dead_letters.open()
         self.dispatcher = StillDispatcher()
         self.receiver = OpenReceiver()
+        self.handshakes = HandshakeBook(f"{folder}/journal", self.clock)
         self.started = True
         self.started_at_ms = self.clock.wall_ms()
         self.draining = False
@@ -848,3 +854,52 @@ async def test_without_a_configured_token_each_start_makes_its_own(world, tmp_pa
     await every.start()
     assert every.console_url.startswith("http://[::1]:"), "an address that can be dialled, and whose Host is served"
     await every.close()
+
+
+# --- secrets that arrive by handshake
+
+
+async def test_secrets_of_handshakes_are_handled_over_the_socket_only(world, ask):
+    """The token opens everything else over TCP, but no secret leaves the machine that way."""
+    for method, body in (("GET", None), ("POST", {"for_s": 60})):
+        status, _, answer = await ask(method, "/api/v1/handshakes/github", body, tcp=True, headers=BEARER)
+        assert (status, json.loads(answer)["error"]["code"]) == (403, "forbidden")
+    assert not world.handshakes.expected("github")
+
+
+async def test_a_window_is_opened_shown_and_a_secret_forgotten(world, ask):
+    """With times as people read them."""
+    assert (await ask("POST", "/api/v1/handshakes/github", {"for_s": 60}))[0] == 200
+    assert world.handshakes.expected("github")
+    done = asyncio.get_running_loop().create_future()
+    world.handshakes.learn("github", b"a-secret", "198.51.100.1", done.set_result)
+    assert await done
+    shown = await ask.json("/api/v1/handshakes/github")
+    assert shown["secrets"][0]["secret"] == "a-secret"
+    assert shown["secrets"][0]["arrived_at"].endswith("Z")
+    assert (await ask("POST", "/api/v1/handshakes/github", {"forget": "handshake-1"}))[0] == 200
+    assert world.receiver.changed == ("github",)
+    assert (await ask("POST", "/api/v1/handshakes/github", {"forget": "handshake-1"}))[0] == 404
+
+
+@pytest.mark.parametrize(
+    ("source", "body", "status"),
+    [
+        ("nobody", {"for_s": 60}, 404),
+        ("github", {}, 400),
+        ("github", {"for_s": 90_000}, 400),
+        ("github", {"for_s": "x"}, 400),
+    ],
+)
+async def test_what_makes_no_sense_is_refused(ask, source, body, status):
+    """Unknown sources, no time, more than a day."""
+    assert (await ask("POST", f"/api/v1/handshakes/{source}", body))[0] == status
+
+
+async def test_a_source_has_only_so_many_secrets(world, ask):
+    """Then one must be forgotten first."""
+    for n in range(8):
+        done = asyncio.get_running_loop().create_future()
+        world.handshakes.learn("github", b"secret-%d" % n, "", done.set_result)
+        assert await done
+    assert (await ask("POST", "/api/v1/handshakes/github", {"for_s": 60}))[0] == 409

@@ -66,7 +66,12 @@ def test_the_example_loads_with_every_line_taken_in(tmp_path: Path) -> None:
     secret.parent.mkdir()
     secret.write_text("secret\n")
     secret.chmod(0o600)
-    env = {"WEBHOOK_SIDECAR_ADMIN_TOKEN": "token", "ORDERS_SECRET": "secret", "INTERNAL_TOKEN": "token"}
+    env = {
+        "WEBHOOK_SIDECAR_ADMIN_TOKEN": "token",
+        "ORDERS_SECRET": "secret",
+        "INTERNAL_TOKEN": "token",
+        "ORDERS_HANDSHAKE_TOKEN": "token",
+    }
     (tmp_path / "all.toml").write_text(uncommented())
     settings = load_settings(str(tmp_path / "all.toml"), env={}, offline=True)
     assert [source.name for source in settings.sources] == ["github", "orders"]

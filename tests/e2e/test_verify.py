@@ -8,7 +8,6 @@ import json
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,7 +18,6 @@ from tests.support.sink import Sink
 TESTS = Path(__file__).resolve().parents[1]
 PAYLOADS = sorted((TESTS / "data" / "github").glob("*.json"))
 VECTORS = [json.loads(line) for line in (TESTS / "vectors" / "signatures.jsonl").read_text().splitlines()]
-TIMELESS = [v for v in VECTORS if v["now"] is None]
 UNAUTHORIZED = b'{"error":{"code":"unauthorized"}}'
 
 STANDARD_SECRET = "whsec_" + base64.b64encode(b"a standard secret of 32 bytes!!!").decode()
@@ -82,23 +80,6 @@ url = "{sink}{{path}}"
 """
 
 
-def vector_path(vector: dict[str, Any]) -> str:
-    return f"/vectors/{vector['id']}"
-
-
-def vector_sources() -> str:
-    """One source for each timeless vector: its preset and its secrets, as the provider's page shows them."""
-    text = ""
-    for vector in TIMELESS:
-        secrets = [vector["secret"], *vector.get("extra_secrets", [])]
-        listed = ", ".join(f"{{ value = {json.dumps(s)} }}" for s in secrets)
-        text += (
-            f'\n[sources.{vector["id"].lower()[:60]}]\npath = "{vector_path(vector)}"\nverify = "{vector["provider"]}"\n'
-            f'secrets = [{listed}]\ndestinations = ["app"]\n'
-        )
-    return text
-
-
 @pytest.fixture(scope="module")
 def sink() -> Iterator[Sink]:
     with Sink() as sink:
@@ -107,7 +88,7 @@ def sink() -> Iterator[Sink]:
 
 @pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, sink: Sink) -> Iterator[Daemon]:
-    config = CONFIG.format(sink=sink.url, standard=STANDARD_SECRET) + vector_sources()
+    config = CONFIG.format(sink=sink.url, standard=STANDARD_SECRET)
     with Daemon(tmp_path_factory.mktemp("verify"), config) as daemon:
         yield daemon
 
@@ -232,14 +213,6 @@ def test_passwords_with_colons_and_tokens_are_taken(daemon):
     assert daemon.post("/basic", b"{}", basic)[0] == 200
     assert daemon.post("/token", b"{}", {"X-Token": "a-token"})[0] == 200
     assert daemon.post("/open", b"{}")[0] == 200
-
-
-@pytest.mark.parametrize("vector", TIMELESS, ids=lambda v: v["id"])
-def test_the_providers_vectors_hold_over_the_socket(vector, daemon):
-    body = base64.b64decode(vector["body_base64"])
-    with Raw(daemon.port) as raw:
-        answer = raw.send(framed(vector_path(vector), body, vector["headers"], method=vector["method"])).answer()
-    assert answer.status == (200 if vector["expect"] == "accept" else 401), vector["why"]
 
 
 def test_the_presets_with_a_timestamp_take_what_is_signed_now(daemon):

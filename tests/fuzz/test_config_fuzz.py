@@ -20,7 +20,12 @@ ROOT = Path(__file__).resolve().parents[2]
 EXAMPLE = re.sub(r"(?m)^#(?=[a-z\[\]]|  \{)", "", (ROOT / "config.example.toml").read_text())
 LINES = EXAMPLE.splitlines(keepends=True)
 SECRET = "development-secret-change-me"
-ENV = {"WEBHOOK_SIDECAR_ADMIN_TOKEN": "hushhush", "ORDERS_SECRET": "hushhush", "INTERNAL_TOKEN": "hushhush"}
+ENV = {
+    "WEBHOOK_SIDECAR_ADMIN_TOKEN": "hushhush",
+    "ORDERS_SECRET": "hushhush",
+    "INTERNAL_TOKEN": "hushhush",
+    "ORDERS_HANDSHAKE_TOKEN": "hushhush",
+}
 KEYS = sorted(set(re.findall(r"(?m)^\[?([a-z_]+)", EXAMPLE)))
 
 quick = settings(

@@ -9,19 +9,28 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from sidecar.inbound.verify.handshakes import HANDSHAKES, Handshake, HandshakeAnswer
+from sidecar.inbound.verify.handshakes import HANDSHAKES, Handshake, HandshakeAnswer, HandshakeTerms
 from sidecar.inbound.verify.options import (
+    AnyOptions,
     BasicOptions,
+    EcdsaOptions,
+    Ed25519Options,
     EntryOptions,
     HmacOptions,
+    JwtOptions,
     NoneOptions,
+    PaypalOptions,
+    Rfc9421Options,
     SchemeOptions,
+    SnsOptions,
     TimestampOptions,
     TokenOptions,
 )
 from sidecar.inbound.verify.presets import PRESETS, Preset
 from sidecar.inbound.verify.request import (
     Accepted,
+    Fetch,
+    Fetched,
     Headers,
     Rejected,
     Request,
@@ -30,26 +39,37 @@ from sidecar.inbound.verify.request import (
     Verifier,
     active_secrets,
 )
-from sidecar.inbound.verify.schemes import SCHEMES, compile_scheme
-from sidecar.inbound.verify.send import sample_body, sign_request
+from sidecar.inbound.verify.schemes import SCHEMES, MissingExtra, compile_scheme
+from sidecar.inbound.verify.send import sample_body, sign_request, signed_body
 
 __all__ = [
     "HANDSHAKES",
     "PRESETS",
     "SCHEMES",
     "Accepted",
+    "AnyOptions",
     "BasicOptions",
+    "EcdsaOptions",
+    "Ed25519Options",
     "EntryOptions",
+    "Fetch",
+    "Fetched",
     "Handshake",
     "HandshakeAnswer",
+    "HandshakeTerms",
     "Headers",
     "HmacOptions",
+    "JwtOptions",
+    "MissingExtra",
     "NoneOptions",
+    "PaypalOptions",
     "Preset",
     "Rejected",
     "Request",
+    "Rfc9421Options",
     "SchemeOptions",
     "Secret",
+    "SnsOptions",
     "TimestampOptions",
     "TokenOptions",
     "Verdict",
@@ -59,6 +79,7 @@ __all__ = [
     "sample_body",
     "sign",
     "sign_request",
+    "signed_body",
     "verify",
 ]
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-__all__ = ["MAX_DEPTH", "parse_pointer", "read_field"]
+__all__ = ["MAX_DEPTH", "parse_pointer", "read_document", "read_field"]
 
 MAX_DEPTH = 64
 _MAX_TOKENS = 16
@@ -74,6 +74,27 @@ def read_field(body: bytes, path: tuple[str, ...]) -> str | int | None:
         else:
             return None
     return value if type(value) in (str, int) else None
+
+
+def read_document(body: bytes) -> Any:
+    """Read a whole document for schemes whose signature is over its fields.
+
+    Returns:
+        None when it is doubtful in any way: as ``read_field``, and when any object names anything twice.
+    """
+    if _document(body) is None:
+        return None
+    try:
+        return json.loads(body, object_pairs_hook=_once)
+    except ValueError:
+        return None
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("named twice")
+    return found
 
 
 def _document(body: bytes) -> Any:

@@ -6,24 +6,27 @@ is read once, and each secret costs one hash over the message.
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
 from sidecar.inbound.verify.digests import decode_digest, digest_pattern, encode_digest
+from sidecar.inbound.verify.form import decode_escapes, first_field, is_form
 from sidecar.inbound.verify.jsonfield import parse_pointer, read_field
-from sidecar.inbound.verify.keys import derive_key
+from sidecar.inbound.verify.keys import Keys, derive_key
 from sidecar.inbound.verify.options import HmacOptions
-from sidecar.inbound.verify.request import Accepted, Headers, Rejected, Request, Secret, Verdict
-from sidecar.inbound.verify.signed import header_names, lower, parse_signed
+from sidecar.inbound.verify.request import Accepted, Fetch, Headers, Rejected, Request, Secret, Verdict
+from sidecar.inbound.verify.signed import header_names, listed_names, lower, parse_signed
 from sidecar.inbound.verify.timestamp import AgeLimit, format_timestamp
 from sidecar.inbound.verify.verdicts import (
     MALFORMED,
     MAX_ENTRY_BYTES,
     MISSING,
+    NO_URL,
     TOO_MANY,
     UNSUPPORTED,
     first_value,
@@ -32,7 +35,10 @@ from sidecar.inbound.verify.verdicts import (
 )
 from sidecar.model import RejectReason
 
-__all__ = ["HmacVerifier"]
+__all__ = ["Form", "HmacVerifier"]
+
+MAX_LISTED: Final = 64
+"""Names in a header that lists the signed headers."""
 
 _VERSION_LABEL: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,15}[=,:]")
 
@@ -44,7 +50,7 @@ class _Parsed(msgspec.Struct, frozen=True, gc=False):
     timestamp: bytes
 
 
-class _Form(msgspec.Struct, frozen=True):
+class Form(msgspec.Struct, frozen=True):
     """One way in which a single signature may be written."""
 
     algorithm: str
@@ -58,6 +64,7 @@ class HmacVerifier:
     masked: frozenset[bytes] = frozenset()
     can_sign = True
     unverified = False
+    fetches: tuple[Fetch, ...] | None = None
 
     def __init__(self, options: HmacOptions) -> None:
         self._options = options
@@ -65,7 +72,7 @@ class HmacVerifier:
         self._lower = lower(self._names)
         self._signed = parse_signed(options.signed)
         self._forms = [
-            _Form(
+            Form(
                 algorithm,
                 options.prefix.replace("{algorithm}", algorithm).encode(),
                 digest_pattern(options.encoding, algorithm),
@@ -74,13 +81,18 @@ class HmacVerifier:
         ]
         self._require = [(lower(header_names(k)), v.encode()) for k, v in options.require.items()]
         self._key_header = lower(header_names(options.key_header)) if options.key_header else ()
+        self._bound = {name: lower(header_names(header)) for name, header in options.secret_headers.items()}
+        self._form_field = options.form_field.encode()
+        self._digest = _prefixed_digest if options.keyed == "prefix" else hmac.digest
+        self._url_decode = frozenset(character.encode() for character in options.url_decode)
+        self._as_is = not (self._form_field or self._url_decode)
         self._max = options.max_signatures
-        self._keys: dict[bytes, bytes | str] = {}
+        self._keys: Keys[Any] = Keys(lambda value: derive_key(options, value))
         self._set_entries(options)
         self._set_timestamp(options)
         self.reads = frozenset(
             self._lower + self._stamp_lower + self._key_header + tuple(n for names, _ in self._require for n in names)
-        ).union(*self._signed.headers)
+        ).union(*self._signed.headers, *self._signed.optional, *self._signed.lists)
         self.needs_url = "url" in self._signed.uses
         self.needs_body = True
 
@@ -111,7 +123,8 @@ class HmacVerifier:
         else:
             if [bool(stamp.header), bool(stamp.entry), bool(stamp.json)].count(True) != 1:
                 raise ValueError("timestamp: exactly one of header, entry and json")
-            if not stamp.json and "timestamp" not in self._signed.uses:
+            listed = bool(self._signed.lists) and bool(stamp.header)  # then it is looked for in the list
+            if not stamp.json and not listed and "timestamp" not in self._signed.uses:
                 raise ValueError("signed: a timestamp that is not signed proves nothing; add {timestamp}")
             if stamp.json and "timestamp" in self._signed.uses:
                 raise ValueError("signed: a timestamp inside the body is signed with {body}")
@@ -127,6 +140,14 @@ class HmacVerifier:
         self._stamp_lower = lower(self._stamp_names)
 
     # --- judging
+
+    def shown(self, request: Request) -> bool:
+        """Whether the request has a signature of this form."""
+        return any(request.headers.get(name) for name in self._lower)
+
+    def fits(self, request: Request) -> bool:
+        """Whether the headers that must have a certain value have it."""
+        return all(first_value(request, names) == wanted for names, wanted in self._require)
 
     def precheck(self, request: Request, secrets: Sequence[Secret], now_ms: int) -> Rejected | None:
         """Refuse a missing or malformed signature and a stale timestamp; see ``Verifier``."""
@@ -148,23 +169,43 @@ class HmacVerifier:
         if self._key_header:
             wanted = first_value(request, self._key_header)
             secrets = [s for s in secrets if s.id.encode() == wanted]
-        message = self._signed.message(request, parsed.timestamp)
         retired = False
-        for secret in secrets:
-            key = self._key_of(secret)
-            if isinstance(key, str) or not self._matches(key, message, parsed.signatures):
-                continue
-            if secret.active(now_ms):
-                return self._check_body_age(request, now_ms) or Accepted(secret.id)
-            retired = True
+        stamp = parsed.timestamp
+        for message in (self._signed.message(request, stamp),) if self._as_is else self.messages(request, stamp):
+            for secret in secrets:
+                key = self._keys.of(secret.value)
+                listed = self._signatures(request, secret, parsed) if self._bound else parsed.signatures
+                if isinstance(key, str) or not self._matches(key, message, listed):
+                    continue
+                if secret.active(now_ms):
+                    return self._check_body_age(request, now_ms) or Accepted(secret.id)
+                retired = True
         return no_match(secrets, retired, now_ms)
 
-    @staticmethod
-    def _matches(key: bytes, message: bytes, signatures: list[tuple[str, bytes]]) -> bool:
+    def messages(self, request: Request, timestamp: bytes) -> list[bytes]:
+        """The bytes that may have been signed; more than one where providers differ from their own word."""
+        if self._form_field and is_form(request.headers.get(b"content-type", b"")):
+            field = first_field(request.body, self._form_field)
+            request = msgspec.structs.replace(request, body=b"" if field is None else field)
+        found = [self._signed.message(request, timestamp)]
+        if self._url_decode and request.url is not None:
+            decoded = decode_escapes(request.url, self._url_decode)
+            if decoded != request.url:
+                found.append(self._signed.message(msgspec.structs.replace(request, url=decoded), timestamp))
+        return found
+
+    def _signatures(self, request: Request, secret: Secret, parsed: _Parsed) -> list[tuple[str, bytes]]:
+        bound = self._bound.get(secret.id)
+        if bound is None:
+            return parsed.signatures
+        found = self._parse_values([first_value(request, bound)], b"")
+        return [] if isinstance(found, Rejected) else found.signatures
+
+    def _matches(self, key: Any, message: bytes, signatures: list[tuple[str, bytes]]) -> bool:
         algorithm, mac = "", b""
         for wanted, signature in signatures:
             if wanted != algorithm:
-                algorithm, mac = wanted, hmac.digest(key, message, wanted)
+                algorithm, mac = wanted, self._digest(key, message, wanted)
             if hmac.compare_digest(mac, signature):
                 return True
         return False
@@ -177,29 +218,29 @@ class HmacVerifier:
             return Rejected(RejectReason.MALFORMED_BODY)
         return self._age.check(str(value).encode(), now_ms)
 
-    def _key_of(self, secret: Secret) -> bytes | str:
-        key = self._keys.get(secret.value)
-        if key is None:
-            if len(self._keys) >= 64:  # only reloads bring new ones
-                self._keys.clear()
-            key = self._keys[secret.value] = derive_key(self._options, secret.value)
-        return key
-
     # --- reading the head
 
     def _parse(self, request: Request, now_ms: int) -> _Parsed | Rejected:
         headers = request.headers
         if self.needs_url and request.url is None:
-            return Rejected(RejectReason.MISSING_HEADER, "no public URL")
+            return NO_URL
         values = [value for name in self._lower if (value := headers.get(name))]
         if not values:
             return MISSING
         for names in self._signed.headers:
             if not first_value(request, names):
                 return MISSING
-        for names, wanted in self._require:
-            if first_value(request, names) != wanted:
-                return UNSUPPORTED
+        for names in self._signed.lists:
+            listed = listed_names(first_value(request, names))
+            # The list covers itself, so that nobody can draw its borders elsewhere, and the timestamp.
+            if (
+                names[0] not in listed
+                or not all(map(listed.__contains__, self._stamp_lower))
+                or len(listed) > MAX_LISTED
+            ):
+                return MISSING
+        if self._require and not self.fits(request):
+            return UNSUPPORTED
         timestamp = b""
         if self._stamp_lower:
             timestamp = first_value(request, self._stamp_lower)
@@ -265,17 +306,47 @@ class HmacVerifier:
         known = any(form.prefix and value.startswith(form.prefix) for form in self._forms)
         return UNSUPPORTED if not known and _VERSION_LABEL.match(value) else MALFORMED
 
+    # --- explaining
+
+    def timestamp_of(self, request: Request) -> bytes:
+        """The timestamp as received; empty when there is none that can be read."""
+        values = [value for name in self._lower if (value := request.headers.get(name))]
+        stamp = first_value(request, self._stamp_lower)
+        if self._stamp_entry:
+            parsed = self._parse_entries(values, stamp)
+            return parsed.timestamp if isinstance(parsed, _Parsed) else b""
+        return stamp
+
+    def shown_signatures(self, request: Request) -> list[str]:
+        """The signature headers as received, cut short."""
+        return [
+            f"{name.decode()}: {value[:200].decode('utf-8', 'backslashreplace')}"
+            for name in self._lower
+            if (value := request.headers.get(name)) is not None
+        ]
+
+    def expected(self, request: Request, secret: Secret, timestamp: bytes) -> str:
+        """The signature that a secret makes of the request, in the provider's form."""
+        key = self._keys.of(secret.value)
+        if isinstance(key, str):
+            return f"(the secret {key})"
+        form = self._forms[-1]
+        mac = self._digest(key, self.messages(request, timestamp)[0], form.algorithm)
+        return (form.prefix + encode_digest(self._options.encoding, mac)).decode()
+
     # --- signing
 
     def sign(self, request: Request, secret: Secret, now_ms: int) -> Headers:
         """Sign as the provider would; empty when the secret has no key or a signed header is missing."""
-        key = self._key_of(secret)
+        key = self._keys.of(secret.value)
         if isinstance(key, str) or not all(first_value(request, names) for names in self._signed.headers):
             return []
         out: Headers = []
         timestamp = b"" if self._age is None else format_timestamp(now_ms, self._age.unit)
+        request, listed = self._with_lists(request, timestamp)
+        out += listed
         form = self._forms[-1]  # of a closed list the last, which is the strongest
-        mac = hmac.digest(key, self._signed.message(request, timestamp), form.algorithm)
+        mac = self._digest(key, self.messages(request, timestamp)[0], form.algorithm)
         value = form.prefix + encode_digest(self._options.encoding, mac)
         if self._separator:
             value = self._key + self._assign + value
@@ -286,10 +357,28 @@ class HmacVerifier:
         if self._key_header:
             out.append((self._options.key_header.split("|")[0].encode(), secret.id.encode()))
         out += [(name.encode(), wanted.encode()) for name, wanted in self._options.require.items()]
-        out.append((present_name(request, self._names), value))
+        bound = self._options.secret_headers.get(secret.id)
+        out.append((bound.encode() if bound else present_name(request, self._names), value))
         return out
+
+    def _with_lists(self, request: Request, timestamp: bytes) -> tuple[Request, Headers]:
+        """Say which headers are signed where the request does not yet, and renew the timestamp among them."""
+        if not self._signed.lists:
+            return request, []
+        headers, out = dict(request.headers), []
+        if self._stamp_lower:
+            headers[self._stamp_lower[0]] = timestamp
+        for names in self._signed.lists:
+            if not first_value(request, names):
+                headers[names[0]] = b",".join(sorted({names[0], *self._stamp_lower[:1]}))
+                out.append((names[0], headers[names[0]]))
+        return msgspec.structs.replace(request, headers=headers), out
 
     def secret_problem(self, value: bytes) -> str:
         """See ``Verifier``."""
-        key = derive_key(self._options, value)
+        key = self._keys.of(value)
         return key if isinstance(key, str) else ""
+
+
+def _prefixed_digest(key: bytes, message: bytes, algorithm: str) -> bytes:
+    return hashlib.new(algorithm, key + message).digest()

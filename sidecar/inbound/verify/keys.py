@@ -7,13 +7,53 @@ decoded at Standard Webhooks); a wrong guess is the most frequent integration bu
 from __future__ import annotations
 
 import binascii
+from collections.abc import Callable
+from typing import Generic, Protocol, TypeVar
 
-from sidecar.inbound.verify.options import HmacOptions
+from sidecar.inbound.verify.options import SecretEncoding
 
-__all__ = ["derive_key"]
+__all__ = ["Keys", "KeyOptions", "derive_key"]
+
+K = TypeVar("K")
 
 
-def derive_key(options: HmacOptions, value: bytes) -> bytes | str:
+class KeyOptions(Protocol):
+    """The options of a scheme that say how a secret becomes a key."""
+
+    @property
+    def secret_encoding(self) -> SecretEncoding:
+        """How the rest is written."""
+        ...
+
+    @property
+    def secret_prefix(self) -> str:
+        """Cut off where it is there."""
+        ...
+
+    @property
+    def secret_unprefixed(self) -> SecretEncoding | None:
+        """How a secret without the prefix is written."""
+        ...
+
+
+class Keys(Generic[K]):
+    """Remembers the keys of the secrets in use; a text instead of a key says what is wrong with the secret."""
+
+    def __init__(self, derive: Callable[[bytes], K | str]) -> None:
+        self._derive = derive
+        self._known: dict[bytes, K | str] = {}
+
+    def of(self, value: bytes) -> K | str:
+        """The key of a secret, made once."""
+        key = self._known.get(value)
+        if key is None:
+            if len(self._known) >= 64:  # only reloads bring new ones
+                self._known.clear()
+            key = self._known[value] = self._derive(value)
+        return key
+
+
+def derive_key(options: KeyOptions, value: bytes) -> bytes | str:
     """Make the key of a secret.
 
     Returns:

@@ -13,7 +13,18 @@ import msgspec
 
 from sidecar.model import RejectReason
 
-__all__ = ["Accepted", "Headers", "Rejected", "Request", "Secret", "Verdict", "Verifier", "active_secrets"]
+__all__ = [
+    "Accepted",
+    "Fetch",
+    "Fetched",
+    "Headers",
+    "Rejected",
+    "Request",
+    "Secret",
+    "Verdict",
+    "Verifier",
+    "active_secrets",
+]
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -50,6 +61,39 @@ def active_secrets(secrets: Sequence[Secret], now_ms: int) -> list[Secret]:
     return sorted((s for s in secrets if s.active(now_ms)), key=lambda s: -(s.not_before_ms or 0))
 
 
+class Fetch(msgspec.Struct, frozen=True):
+    """Something on the network that a scheme needs to judge; ``verify`` never gets it itself.
+
+    Attributes:
+        key: Where it stands in ``Request.keys``.
+        url: https only; the scheme has checked that its host is one of the provider's.
+        post: Sent as JSON where it is not empty. May have a secret in it.
+        newer: What is there already lacks what the request names: only a newer one helps.
+        chain: It is a chain of certificates for this name, and an authority that the machine trusts vouches for it.
+    """
+
+    key: str
+    url: str
+    post: bytes = b""
+    newer: bool = False
+    chain: str = ""
+
+    def __repr__(self) -> str:
+        return f"Fetch(url={self.url!r})"
+
+
+class Fetched(msgspec.Struct, frozen=True):
+    """A document from the network.
+
+    Attributes:
+        data: As it came.
+        at_ms: When, on the wall clock.
+    """
+
+    data: bytes
+    at_ms: int
+
+
 class Request(msgspec.Struct):
     """What a verifier may look at.
 
@@ -60,6 +104,7 @@ class Request(msgspec.Struct):
         headers: Lower-case name to the first value received.
         body: Exactly as received; empty while only the head is there.
         url: The public URL that the sender used, for schemes that sign it.
+        keys: What was fetched from the network, by ``Fetch.key``; only for schemes that ask for it.
         parsed: What ``precheck`` read from the head, kept for ``verify``. Belongs to the verifier: copy a request
             with other headers without it.
     """
@@ -70,6 +115,7 @@ class Request(msgspec.Struct):
     headers: Mapping[bytes, bytes]
     body: bytes = b""
     url: bytes | None = None
+    keys: Mapping[str, Fetched] | None = None
     parsed: object = None
 
 
@@ -85,10 +131,12 @@ class Rejected(msgspec.Struct, frozen=True):
     Attributes:
         reason: Metric label and log field; the sender is never told.
         detail: Fixed text or numbers for people; never a value from the request or a secret.
+        fetch: What may turn the verdict once it is in ``Request.keys``.
     """
 
     reason: RejectReason
     detail: str = ""
+    fetch: Fetch | None = None
 
 
 Verdict = Accepted | Rejected
@@ -125,6 +173,11 @@ class Verifier(Protocol):
     @property
     def can_sign(self) -> bool:
         """Whether ``sign`` can make what ``verify`` accepts."""
+        ...
+
+    @property
+    def fetches(self) -> tuple[Fetch, ...] | None:
+        """None when it never needs anything from the network; else what it surely will."""
         ...
 
     @property

@@ -12,16 +12,17 @@ from __future__ import annotations
 import abc
 import binascii
 import hmac
+import importlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from sidecar.inbound.verify.keyed_hash import HmacVerifier
 from sidecar.inbound.verify.options import BasicOptions, NoneOptions, SchemeOptions, TokenOptions
-from sidecar.inbound.verify.request import Accepted, Headers, Rejected, Request, Secret, Verdict, Verifier
+from sidecar.inbound.verify.request import Accepted, Fetch, Headers, Rejected, Request, Secret, Verdict, Verifier
 from sidecar.inbound.verify.signed import header_names, lower
 from sidecar.inbound.verify.verdicts import MALFORMED, MAX_ENTRY_BYTES, MISSING, first_value, no_match, present_name
 
-__all__ = ["SCHEMES", "compile_scheme"]
+__all__ = ["SCHEMES", "MissingExtra", "compile_scheme"]
 
 
 class _Presented(abc.ABC):
@@ -32,6 +33,7 @@ class _Presented(abc.ABC):
     needs_body = False
     can_sign = True
     unverified = False
+    fetches: tuple[Fetch, ...] | None = None
 
     def __init__(self, header: str) -> None:
         self._names = header_names(header)
@@ -128,6 +130,7 @@ class NoneVerifier:
     needs_body = False
     can_sign = False
     unverified = True
+    fetches: tuple[Fetch, ...] | None = None
 
     def __init__(self, options: NoneOptions) -> None:
         if not options.allow_unverified:
@@ -154,11 +157,42 @@ class NoneVerifier:
         return ""
 
 
+def _lazy(module: str, name: str) -> Callable[[Any], Verifier]:
+    """Import a scheme's module when the first such source is compiled: most daemons need none of them."""
+
+    def make(options: Any) -> Verifier:
+        try:
+            found = importlib.import_module(f"sidecar.inbound.verify.{module}")
+        except ModuleNotFoundError as error:
+            raise MissingExtra(
+                f"scheme: needs the package {error.name}: pip install 'webhook-sidecar[crypto]'"
+            ) from error
+        verifier: Verifier = getattr(found, name)(options)
+        return verifier
+
+    return make
+
+
+class MissingExtra(ValueError):
+    """A scheme needs packages that are not installed."""
+
+
 #: Scheme name in the configuration -> what makes the verifier of its options. The only registry of schemes.
 SCHEMES: dict[str, Callable[[Any], Verifier]] = {
     "hmac": HmacVerifier,
+    "any": _lazy("several", "AnyVerifier"),
     "token": TokenVerifier,
     "basic": BasicVerifier,
+    "ed25519": _lazy("public_key", "Ed25519Verifier"),
+    "ecdsa": _lazy("public_key", "EcdsaVerifier"),
+    "jwt": _lazy("tokens", "JwtVerifier"),
+    "rfc9421": _lazy("messages", "MessageVerifier"),
+    "twilio": _lazy("twilio", "TwilioVerifier"),
+    "adyen": _lazy("body_signed", "AdyenVerifier"),
+    "mailgun": _lazy("body_signed", "MailgunVerifier"),
+    "braintree": _lazy("body_signed", "BraintreeVerifier"),
+    "sns": _lazy("certificates", "SnsVerifier"),
+    "paypal": _lazy("certificates", "PaypalVerifier"),
     "none": NoneVerifier,
 }
 
@@ -167,7 +201,8 @@ def compile_scheme(options: SchemeOptions) -> Verifier:
     """Prepare a verifier.
 
     Raises:
-        ValueError: When the options contradict each other; the text begins with the option's key.
+        ValueError: When the options contradict each other; the text begins with the option's key. ``MissingExtra``
+            when a package is not installed.
     """
     tag = type(options).__struct_config__.tag
     return SCHEMES[str(tag)](options)

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from sidecar.inbound.verify.presets import Preset
 from sidecar.inbound.verify.request import Headers, Request, Secret, Verifier
 
-__all__ = ["sample_body", "sign_request"]
+__all__ = ["sample_body", "sign_request", "signed_body"]
 
 
-def sample_body(preset: Preset, unique_id: str) -> bytes:
-    """The preset's sample with an id of its own."""
-    return preset.sample.replace(b"{id}", unique_id.encode())
+def sample_body(preset: Preset, unique_id: str, now_ms: int = 0) -> bytes:
+    """The preset's sample with an id of its own, and the time where it has one."""
+    return preset.sample.replace(b"{id}", unique_id.encode()).replace(b"{now_ms}", b"%d" % now_ms)
+
+
+def signed_body(verifier: Verifier, body: bytes, secret: Secret, now_ms: int) -> bytes:
+    """The body with a signature in it, for the providers that put it there; all others send the body as it is."""
+    sign: Callable[[bytes, Secret, int], bytes] | None = getattr(verifier, "sign_body", None)
+    return body if sign is None else sign(body, secret, now_ms)
 
 
 def sign_request(

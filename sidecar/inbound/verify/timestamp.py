@@ -42,6 +42,9 @@ def parse_timestamp(text: bytes, unit: Unit) -> int | None:
     """
     if unit == "s":
         return int(text) * 1000 if _SECONDS.fullmatch(text) else None
+    if unit == "unix":
+        unit = "s" if len(text) < 12 else "ms"
+        return parse_timestamp(text, unit)
     if unit == "ms":
         return int(text) if _MILLISECONDS.fullmatch(text) else None
     found = (_RFC3339 if unit == "rfc3339" else _HTTP_DATE).fullmatch(text)
@@ -66,7 +69,7 @@ def parse_timestamp(text: bytes, unit: Unit) -> int | None:
 
 def format_timestamp(now_ms: int, unit: Unit) -> bytes:
     """Write a moment as a provider would."""
-    if unit == "s":
+    if unit in ("s", "unix"):
         return b"%d" % (now_ms // 1000)
     if unit == "ms":
         return b"%d" % now_ms

@@ -2,21 +2,24 @@
 
 Fields: ``provider`` (preset name), ``id``, ``method``, ``url``, ``headers``, ``body_base64``, ``secret`` (as the
 provider's page shows it), ``extra_secrets``, ``now`` (Unix seconds, null = irrelevant) and ``expect`` (``accept`` or
-``reject``); ``origin``, ``why`` and ``params`` are for people and for presets with further settings.
+``reject``); ``params`` has options of the preset's scheme (``webhook_id``, ``audience``, ...), ``key`` (Pusher: the id
+of the secret) and ``secondary_key`` (Box); ``origin`` and ``why`` are for people.
 """
 
 from __future__ import annotations
 
 import binascii
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import msgspec
 
+from sidecar.inbound.verify.options import SchemeOptions
 from sidecar.inbound.verify.presets import PRESETS
-from sidecar.inbound.verify.request import Rejected, Request, Secret
+from sidecar.inbound.verify.request import Rejected, Request, Secret, Verifier
 from sidecar.inbound.verify.schemes import compile_scheme
 
-__all__ = ["Case", "parse_case", "run_case"]
+__all__ = ["Case", "parse_case", "prepare", "run_case", "with_params"]
 
 
 class Case(msgspec.Struct, kw_only=True):
@@ -57,15 +60,8 @@ def parse_case(line: bytes | str) -> Case:
     return case
 
 
-def run_case(case: Case) -> Literal[True] | str:
-    """Judge one case with its preset.
-
-    Returns:
-        True when it turns out as expected; else what happened, for people. ``unknown preset`` when there is none.
-    """
-    preset = PRESETS.get(case.provider)
-    if preset is None:
-        return "unknown preset"
+def prepare(case: Case) -> tuple[Verifier, Request, tuple[Secret, ...], int]:
+    """Make what ``Verifier.verify`` wants of a case whose preset exists."""
     target = case.url.encode()
     _, _, rest = target.partition(b"://")
     path, _, query = rest[rest.find(b"/") :].partition(b"?") if b"/" in rest else (b"/", b"", b"")
@@ -78,8 +74,33 @@ def run_case(case: Case) -> Literal[True] | str:
         url=target,
     )
     texts = [case.secret, *case.extra_secrets]
-    secrets = [Secret(str(position), text.encode()) for position, text in enumerate(texts, 1)]
-    verdict = compile_scheme(preset.scheme).verify(request, secrets, int((case.now or 0) * 1000))
+    names = [case.params.get("key", "1"), *map(str, range(2, len(texts) + 1))]
+    secrets = [Secret(name, text.encode()) for name, text in zip(names, texts, strict=True)]
+    if "secondary_key" in case.params:
+        secrets = [Secret("primary", texts[0].encode()), Secret("secondary", case.params["secondary_key"].encode())]
+    verifier = compile_scheme(with_params(PRESETS[case.provider].scheme, case.params))
+    return verifier, request, tuple(secrets), int((case.now or 0) * 1000)
+
+
+def with_params(scheme: SchemeOptions, params: Mapping[str, Any]) -> SchemeOptions:
+    """The options with those params that are options of their scheme."""
+    own = {field.name for field in msgspec.structs.fields(scheme)}
+    return msgspec.structs.replace(scheme, **{name: value for name, value in params.items() if name in own})
+
+
+def run_case(case: Case) -> Literal[True] | str:
+    """Judge one case with its preset.
+
+    Returns:
+        True when it turns out as expected; else what happened, for people. ``unknown preset`` when there is none.
+    """
+    if case.provider not in PRESETS:
+        return "unknown preset"
+    try:
+        verifier, request, secrets, now_ms = prepare(case)
+    except ValueError as error:  # its packages are not installed, or its params contradict each other
+        return str(error)
+    verdict = verifier.verify(request, secrets, now_ms)
     if isinstance(verdict, Rejected):
         return True if case.expect == "reject" else f"expected accept, got reject: {verdict.reason}"
     return True if case.expect == "accept" else f"expected reject, got accept by secret {verdict.key_id}"

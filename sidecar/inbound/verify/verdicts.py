@@ -10,9 +10,13 @@ from sidecar.model import RejectReason
 
 __all__ = [
     "MALFORMED",
+    "MALFORMED_BODY",
     "MAX_ENTRY_BYTES",
     "MISSING",
+    "MISSING_FIELD",
+    "NO_URL",
     "TOO_MANY",
+    "UNCOVERED_BODY",
     "UNSUPPORTED",
     "first_value",
     "no_match",
@@ -25,6 +29,10 @@ MISSING = Rejected(RejectReason.MISSING_HEADER)
 MALFORMED = Rejected(RejectReason.MALFORMED_SIGNATURE)
 UNSUPPORTED = Rejected(RejectReason.UNSUPPORTED_VERSION)
 TOO_MANY = Rejected(RejectReason.TOO_MANY_SIGNATURES)
+MALFORMED_BODY = Rejected(RejectReason.MALFORMED_BODY)
+MISSING_FIELD = Rejected(RejectReason.MISSING_SIGNATURE, "the body has none")
+UNCOVERED_BODY = Rejected(RejectReason.BODY_NOT_COVERED)
+NO_URL = Rejected(RejectReason.MISSING_HEADER, "no public URL")
 
 
 def first_value(request: Request, names: tuple[bytes, ...]) -> bytes:

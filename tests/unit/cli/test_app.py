@@ -16,7 +16,7 @@ from sidecar.errors import ConfigError, SidecarError
 
 ROOT = Path(__file__).resolve().parents[3]
 CONTRACT = {
-    "run", "check", "verify", "send", "dlq", "events", "status", "tail", "audit", "journal", "config", "doctor",
+    "run", "check", "verify", "send", "dlq", "events", "status", "tail", "audit", "journal", "config", "doctor", "handshake",
     "healthcheck", "version",
 }  # fmt: skip
 GROUPS = {

@@ -12,11 +12,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.config.check import SCHEME_OPTIONS, check
+from sidecar.config.check import check
 from sidecar.config.describe import attribute_docs, json_schema, kind_of, range_of, render, toml_value
 from sidecar.config.problems import Problems
 from sidecar.config.schema import Config, Destination, Server, Source
 from sidecar.config.shape import keys_of
+from sidecar.config.verification import SCHEME_OPTIONS
 
 SCHEMA = json_schema()
 

@@ -7,11 +7,12 @@ import tomllib
 
 import msgspec
 
-from sidecar.config import schema
-from sidecar.config.check import SCHEME_OPTIONS, check
+from sidecar.config import providers, schema
+from sidecar.config.check import check
 from sidecar.config.documents import EXAMPLES, example, reference
 from sidecar.config.problems import CODES, Problems
 from sidecar.config.shape import keys_of
+from sidecar.config.verification import SCHEME_OPTIONS
 from sidecar.inbound.verify import PRESETS
 
 
@@ -90,6 +91,6 @@ def test_the_reference_names_every_key_code_and_preset() -> None:
             if cls is not schema.Config:
                 assert f"| `{key}` |" in page, key
     assert all(f"| {code} |" in page for code in CODES)
-    assert all(f"| `{name}` |" in page for name in PRESETS)
+    assert all(f"[`{name}`](#{name})" in providers.page() for name in PRESETS)
     assert "``" not in page
     assert "None" not in page

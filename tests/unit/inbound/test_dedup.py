@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inbound.dedup import DedupOptions, claim, extract, key_headers, printable_key
+from sidecar.inbound.dedup import DedupOptions, claim, extract, key_headers, key_parts, printable_key
 
 HEADER = DedupOptions(key="header:X-Id")
 JSON = DedupOptions(key="json:/id")
@@ -235,3 +235,29 @@ def test_arbitrary_bytes_never_raise(options, value, body, encoding):
     key = extract(options, {b"x-id": value}, body, encoding)
     claim("s", options, key, body)
     assert printable_key(key).isprintable()
+
+
+@pytest.mark.parametrize(
+    ("key", "headers", "body", "found"),
+    [
+        ("json:/a json:/b", {}, b'{"a":"x","b":7}', b"x 7"),
+        ("header:X-T json:/a", {b"x-t": b"topic"}, b'{"a":"x"}', b"topic x"),
+        ("json:/a json:/b", {}, b'{"a":"x y","b":"z"}', b"x%20y z"),
+        ("json:/a json:/b", {}, b'{"a":"x","b":"y z"}', b"x y%20z"),
+        ("json:/a json:/b", {}, b'{"a":"100%","b":"20"}', b"100%25 20"),
+        ("json:/a json:/b", {}, b'{"a":"x"}', None),
+        ("header:X-T json:/a", {}, b'{"a":"x"}', None),
+        ("json:/a b", {}, b'{"a b":"x"}', b"x"),
+    ],
+)
+def test_a_key_may_have_several_places(key, headers, body, found):
+    """All must be there, and no two lists make the same text; a blank inside a pointer is a blank."""
+    assert extract(DedupOptions(key=key), headers, body) == found
+
+
+def test_all_headers_of_a_key_of_several_places_count():
+    """A repeated one is refused before verification."""
+    assert key_headers(DedupOptions(key="header:A|B json:/x header:C")) == (b"a", b"b", b"c")
+    assert key_parts("header:A|B json:/x header:C") == ("header:A|B", "json:/x", "header:C")
+    with pytest.raises(ValueError):
+        key_headers(DedupOptions(key="json:/x header:a_b"))

@@ -422,7 +422,7 @@ def test_a_signed_handshake_is_answered_and_not_journaled():
 def test_an_unsigned_handshake_has_a_method_of_its_own():
     """It is answered without a signature; by any other request that method is not allowed."""
 
-    def respond(request, secrets):
+    def respond(request, secrets, _terms):
         wanted = b"token=" + secrets[0].value
         return HandshakeAnswer(b"yes") if request.query == wanted else None
 
@@ -435,7 +435,7 @@ def test_an_unsigned_handshake_has_a_method_of_its_own():
 
 def test_a_signed_handshake_by_another_method_is_verified():
     """HEAD requests may be signed too; one that is no handshake is an event like any other."""
-    handshake = Handshake(name="x", respond=lambda _r, _s: HandshakeAnswer(b""), methods=("HEAD",))
+    handshake = Handshake(name="x", respond=lambda _r, _s, _t: HandshakeAnswer(b""), methods=("HEAD",))
     world = World(source(handshake=handshake))
     assert world.send(head(method=b"HEAD"), b"") == UNAUTHORIZED
     assert world.send(signed(body=b"", method=b"HEAD"), b"").status == 200

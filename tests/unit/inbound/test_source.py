@@ -23,7 +23,7 @@ def test_all_headers_that_count_are_known():
 
 def test_a_handshakes_methods_are_allowed_besides():
     """Its own ones are told apart from the source's."""
-    handshake = Handshake(name="h", respond=lambda _request, _secrets: None, methods=("GET", "POST"))
+    handshake = Handshake(name="h", respond=lambda _request, _secrets, _terms: None, methods=("GET", "POST"))
     made = source(handshake=handshake)
     assert made.handshake_methods == {b"GET"}
     assert made.allow == b"GET, POST"

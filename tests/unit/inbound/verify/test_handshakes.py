@@ -4,14 +4,14 @@ import json
 
 import pytest
 
-from sidecar.inbound.verify.handshakes import HANDSHAKES, HandshakeAnswer
+from sidecar.inbound.verify.handshakes import HANDSHAKES, HandshakeAnswer, HandshakeTerms
 from sidecar.inbound.verify.request import Request
 
 SLACK = HANDSHAKES["slack"]
 
 
 def respond(body):
-    return SLACK.respond(Request(b"POST", b"/", b"", {}, body), ())
+    return SLACK.respond(Request(b"POST", b"/", b"", {}, body), (), HandshakeTerms())
 
 
 def test_slack_gets_its_challenge_back():

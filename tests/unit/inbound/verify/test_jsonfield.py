@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inbound.verify.jsonfield import parse_pointer, read_field
+from sidecar.inbound.verify.jsonfield import parse_pointer, read_document, read_field
 
 
 @pytest.mark.parametrize(
@@ -149,3 +149,24 @@ def test_counting_commas_finds_exactly_the_repeated_names(members):
 def test_arbitrary_bytes_never_raise(body):
     """Nothing, a string or an integer comes back."""
     assert isinstance(read_field(body, ("id",)), (str, int, type(None)))
+
+
+@pytest.mark.parametrize(
+    ("body", "document"),
+    [
+        (b'{"a":[1,{"b":null}]}', {"a": [1, {"b": None}]}),
+        (b"[]", []),
+        (b'{"a":1,"a":1}', None),
+        (b'[{"b":{"a":1,"\\u0061":2}}]', None),
+        (b'{"a":NaN}', None),
+        (b"\xef\xbb\xbf{}", None),
+        ('{"a":1}'.encode("utf-16"), None),
+        (b"[" * 65 + b"]" * 65, None),
+        (b'{"a":' + b"1" * 5000 + b"}", None),
+        (b'"\\ud800"', None),
+        (b"", None),
+    ],
+)
+def test_a_whole_document_names_nothing_twice(body, document):
+    """Wherever it is, however it is spelled; and is JSON as the standard has it."""
+    assert read_document(body) == document

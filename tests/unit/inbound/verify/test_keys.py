@@ -2,7 +2,7 @@
 
 import pytest
 
-from sidecar.inbound.verify.keys import derive_key
+from sidecar.inbound.verify.keys import Keys, derive_key
 from sidecar.inbound.verify.options import HmacOptions
 
 
@@ -55,3 +55,19 @@ def test_bad_base64_is_named_and_not_quoted(bad):
 def test_an_empty_key_is_refused(value, options):
     """A hash with an empty key proves nothing."""
     assert key(value, **options) == "is empty"
+
+
+def test_keys_are_made_once_and_at_most_sixty_four_are_kept():
+    """Only reloads bring new ones; what is wrong with a secret is remembered as well."""
+    made = []
+
+    def derive(value):
+        made.append(value)
+        return b"key" if value else "is empty"
+
+    keys = Keys(derive)
+    assert [keys.of(b"a"), keys.of(b"a"), keys.of(b""), keys.of(b"")] == [b"key", b"key", "is empty", "is empty"]
+    assert made == [b"a", b""]
+    for n in range(200):
+        keys.of(b"%d" % n)
+    assert len(keys._known) <= 64

@@ -1,14 +1,23 @@
 """Token, Basic and none; and the one table from a scheme's name to its verifier."""
 
 import base64
+from typing import get_args
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inbound.verify.options import BasicOptions, HmacOptions, NoneOptions, TokenOptions
+from sidecar.inbound.verify import schemes
+from sidecar.inbound.verify.options import (
+    BasicOptions,
+    Ed25519Options,
+    HmacOptions,
+    NoneOptions,
+    SchemeOptions,
+    TokenOptions,
+)
 from sidecar.inbound.verify.request import Accepted, Rejected, Request, Secret
-from sidecar.inbound.verify.schemes import SCHEMES, compile_scheme
+from sidecar.inbound.verify.schemes import SCHEMES, MissingExtra, compile_scheme
 from sidecar.model import RejectReason
 
 NOW = 1_700_000_000_000
@@ -134,7 +143,7 @@ def test_unusable_secrets_are_named():
 
 def test_the_table_has_every_scheme():
     """The tag of the options is the name in the table."""
-    assert set(SCHEMES) == {"hmac", "token", "basic", "none"}
+    assert set(SCHEMES) == {str(cls.__struct_config__.tag) for cls in get_args(SchemeOptions)}
     for verifier in ALL:
         assert not verifier.needs_url
 
@@ -149,3 +158,14 @@ def test_arbitrary_bytes_are_refused_and_never_raise(verifier, value):
     secrets = (Secret("a", b"a secret that nobody: guesses"),)
     assert isinstance(verifier.verify(r, secrets, NOW), Rejected)
     assert isinstance(verifier.precheck(r, secrets, NOW), Rejected)
+
+
+def test_a_scheme_whose_packages_are_missing_says_what_to_install(monkeypatch):
+    """A value error of its own kind, for the one who starts us."""
+
+    def missing(name):
+        raise ModuleNotFoundError(f"No module named {name}", name="cryptography")
+
+    monkeypatch.setattr(schemes.importlib, "import_module", missing)
+    with pytest.raises(MissingExtra, match=r"cryptography.*webhook-sidecar\[crypto\]"):
+        compile_scheme(Ed25519Options(header="S"))

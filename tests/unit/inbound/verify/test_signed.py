@@ -21,6 +21,8 @@ REQUEST = Request(
         ("{{{body}}}", b"{BODY}"),
         ("{header:A|B}", b"second"),
         ("{body}{body}", b"BODYBODY"),
+        ("100%s {timestamp}%{body}%d", b"100%s 17%BODY%d"),
+        ("{timestamp}{timestamp}{body}", b"1717BODY"),
         ("{body}ü", "BODYü".encode()),
     ],
 )
@@ -83,3 +85,42 @@ def test_a_numbered_name_has_one_number():
     """More would count in step, which no provider does."""
     with pytest.raises(ValueError):
         header_names("X-{n}-{n}", 2)
+
+
+LISTED = Request(b"POST", b"/in put", b"a=1&b=%32?x", {b"names": b"B, a,names", b"a": b" 1 ", b"b": b"2"}, b"BODY")
+
+
+@pytest.mark.parametrize(
+    ("template", "message"),
+    [
+        ("{query:b};{body}", b"2?x;BODY"),
+        ("{query:none}{body}", b"BODY"),
+        ("{?id:{query:a};}{?request:{header:x-request};}ts:{timestamp};", b"id:1;ts:17;"),
+        ("{target} {body}", b"/in put?a=1&b=%32?x BODY"),
+        ("{headers:names}\n{body}", b"a:1;b:2;names:B, a,names\nBODY"),
+        ("{encoded-target}", b"/in%20put?a%253D1%2526b%253D%252532"),
+        ("{{?{body}", b"{?BODY"),
+    ],
+)
+def test_parts_for_single_providers(template, message):
+    """Query values, optional parts, listed headers, and Contentful's way of escaping."""
+    assert parse_signed(template).message(LISTED, b"17") == message
+
+
+def test_a_target_without_a_query_has_no_mark():
+    """Neither form adds one."""
+    bare = Request(b"POST", b"/in", b"", {}, b"")
+    assert parse_signed("{target}|{encoded-target}").message(bare, b"") == b"/in|/in"
+
+
+def test_optional_and_listing_headers_are_told_apart():
+    """The verifier asks for the presence of the others only."""
+    parts = parse_signed("{?a{header:X-A}}{headers:X-List}{body}")
+    assert (parts.headers, parts.optional, parts.lists) == ([], [(b"x-a",)], [(b"x-list",)])
+
+
+@pytest.mark.parametrize("template", ["{?a{bdy}}", "{query:}", "{headers:a b}", "{?a{header:x}", "{?{body}"])
+def test_a_mistake_in_the_new_parts_is_a_value_error(template):
+    """Also inside an optional part."""
+    with pytest.raises(ValueError):
+        parse_signed(template)

@@ -125,3 +125,22 @@ def test_a_refusal_says_by_how_much():
     assert limit.check(b"100", 1_000_000) == Rejected(RejectReason.STALE_TIMESTAMP, "900 s old, at most 300 s")
     assert limit.check(b"1900", 1_000_000) == Rejected(RejectReason.FUTURE_TIMESTAMP, "900 s ahead, at most 300 s")
     assert limit.check(b"nan", 1_000_000) == Rejected(RejectReason.MALFORMED_TIMESTAMP)
+
+
+@pytest.mark.parametrize(
+    ("text", "at_ms"),
+    [
+        (b"1700000000", 1_700_000_000_000),
+        (b"17000000000", 17_000_000_000_000),
+        (b"1700000000123", 1_700_000_000_123),
+        (b"170000000012", 170_000_000_012),
+        (b"-1", None),
+        (b"", None),
+        (b"1e9", None),
+        (b"1" * 16, None),
+    ],
+)
+def test_unix_is_seconds_or_milliseconds_by_its_length(text, at_ms):
+    """Some providers send either; we write seconds."""
+    assert parse_timestamp(text, "unix") == at_ms
+    assert format_timestamp(1_700_000_000_123, "unix") == b"1700000000"

@@ -37,6 +37,13 @@ def test_a_case_that_differs_says_how():
     assert run_case(msgspec.structs.replace(accept, secret="other", extra_secrets=[accept.secret])) is True
 
 
+def test_a_case_that_cannot_be_prepared_says_why():
+    """Params that contradict their scheme, as a missing package would."""
+    plaid = next(c for c in CASES if c.provider == "plaid")
+    wrong = msgspec.structs.replace(plaid, params={"key_api": "http://p", "nothing": 1})
+    assert run_case(wrong) == "key_api: https only"
+
+
 def test_an_unknown_preset_is_called_so():
     """Neither right nor wrong."""
     assert run_case(msgspec.structs.replace(CASES[0], provider="nobody")) == "unknown preset"

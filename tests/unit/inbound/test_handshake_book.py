@@ -1,0 +1,116 @@
+"""Secrets that arrive by handshake: kept on disk, taken only when expected, never replaced, never shown by accident."""
+
+import asyncio
+import os
+import stat
+
+import pytest
+
+from sidecar.errors import SidecarError
+from sidecar.inbound import handshake_book
+from sidecar.inbound.handshake_book import MAX_SECRETS, HandshakeBook
+
+
+class Clock:
+    s = 1000.0
+
+    def wall_ms(self):
+        return int(self.s * 1000)
+
+    def monotonic_s(self):
+        return self.s
+
+
+@pytest.fixture
+def logged(monkeypatch):
+    lines = []
+    for level in ("info", "error"):
+        monkeypatch.setattr(handshake_book._log, level, lambda msg, _l=level, **f: lines.append((_l, msg, f)))
+    return lines
+
+
+async def learn(book, value, source="s"):
+    said = asyncio.get_running_loop().create_future()
+    book.learn(source, value, "198.51.100.1", said.set_result)
+    return await said
+
+
+async def test_a_secret_is_on_disk_and_there_after_a_restart(tmp_path, logged):
+    """Mode 0600, in the journal's folder; the log has its name and not itself."""
+    book = HandshakeBook(str(tmp_path), Clock())
+    assert book.expect("s", 600)
+    assert book.expected("s")
+    assert await learn(book, b"first-secret-of-asana")
+    assert not book.expected("s"), "one, then no more"
+    again = HandshakeBook(str(tmp_path), Clock())
+    assert [(s.id, s.value) for s in again.secrets("s")] == [("handshake-1", b"first-secret-of-asana")]
+    assert again.knows("s", b"first-secret-of-asana")
+    assert not again.knows("s", b"other")
+    assert stat.S_IMODE(os.stat(tmp_path / "handshakes.json").st_mode) == 0o600
+    assert "first-secret-of-asana" not in repr(logged) + repr(again._secrets)
+    assert os.listdir(tmp_path) == ["handshakes.json"]
+
+
+async def test_a_second_secret_stands_beside_the_first(tmp_path, logged):
+    """A stranger's never replaces it; forgetting takes one away."""
+    book = HandshakeBook(str(tmp_path), Clock())
+    for n in range(MAX_SECRETS):
+        assert book.expect("s", 600)
+        assert await learn(book, b"secret-%d" % n)
+    assert not book.expect("s", 600)
+    assert len(book.secrets("s")) == MAX_SECRETS
+    assert await book.forget("s", "handshake-1")
+    assert not await book.forget("s", "handshake-1")
+    assert not await book.forget("nobody", "handshake-1")
+    assert await learn(book, b"another")
+    assert [s.id for s in book.secrets("s")][-1] == "handshake-9", "an id is never used again while a later one is here"
+    for secret in book.secrets("s"):
+        assert await book.forget("s", secret.id)
+    assert HandshakeBook(str(tmp_path), Clock()).secrets("s") == ()
+
+
+async def test_a_window_closes_by_itself(tmp_path):
+    """And is not open by itself."""
+    clock = Clock()
+    book = HandshakeBook(str(tmp_path), clock)
+    assert not book.expected("s")
+    book.expect("s", 600)
+    clock.s += 600
+    assert not book.expected("s")
+    assert book.show("s") == {"source": "s", "expected_for_s": 0, "secrets": []}
+
+
+async def test_the_operator_sees_everything(tmp_path, logged):
+    """In clear, with when and from whom."""
+    book = HandshakeBook(str(tmp_path), Clock())
+    await learn(book, b"a-secret")
+    book.expect("s", 60)
+    assert book.show("s") == {
+        "source": "s",
+        "expected_for_s": 60,
+        "secrets": [{"id": "handshake-1", "secret": "a-secret", "arrived_at_ms": 1_000_000, "peer": "198.51.100.1"}],
+    }
+
+
+async def test_what_cannot_be_written_is_not_kept(tmp_path, logged, monkeypatch):
+    """Neither in memory; nothing is left behind, and an old file stays as it was."""
+    book = HandshakeBook(str(tmp_path), Clock())
+    await learn(book, b"first")
+    (tmp_path / "handshakes.json.new").write_text("left over")
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(handshake_book.os, "rename", fail)
+    assert not await learn(book, b"second")
+    monkeypatch.undo()
+    assert [s.value for s in book.secrets("s")] == [b"first"]
+    assert os.listdir(tmp_path) == ["handshakes.json"]
+
+
+@pytest.mark.parametrize("content", [b"junk", b"[]", b"\xff", b'{"s":[{"id":1}]}'])
+def test_a_file_that_is_none_is_an_error_with_a_way_out(tmp_path, content):
+    """Starting without the secrets would refuse every webhook."""
+    (tmp_path / "handshakes.json").write_bytes(content)
+    with pytest.raises(SidecarError, match="cannot be read"):
+        HandshakeBook(str(tmp_path), Clock())
