@@ -6,6 +6,8 @@ ARG BASE_IMAGE=docker.io/library/python:3.13-slim
 ARG BUILD_IMAGE=${BASE_IMAGE}
 
 FROM ${BUILD_IMAGE} AS build
+# What else goes in, from the extras of pyproject.toml: EXTRAS=crypto for providers that sign with a private key.
+ARG EXTRAS=
 # For those who build behind a mirror, or from a folder of wheels.
 ARG PIP_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
@@ -13,7 +15,8 @@ RUN python3 -m venv /opt/webhook-sidecar
 WORKDIR /src
 # Dependencies first: this layer stays while only our own code changes.
 COPY pyproject.toml requirements/constraints.txt ./
-RUN python3 -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['dependencies'], sep='\n')" > core.txt \
+RUN python3 -c "import os, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
+print(*p['dependencies'], *(r for e in os.environ['EXTRAS'].split() for r in p['optional-dependencies'][e]), sep='\n')" > core.txt \
  && /opt/webhook-sidecar/bin/pip install --quiet --only-binary :all: --constraint constraints.txt --requirement core.txt
 COPY README.md LICENSE ./
 COPY sidecar sidecar
