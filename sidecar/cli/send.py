@@ -91,6 +91,7 @@ class _Sender:
     ) -> None:
         from sidecar.clock import Clock  # noqa: PLC0415 - not needed by --help
         from sidecar.config.load import load_settings  # noqa: PLC0415
+        from sidecar.inbound.handshake_book import HandshakeBook  # noqa: PLC0415
         from sidecar.inbound.verify import PRESETS, active_secrets  # noqa: PLC0415
 
         settings = load_settings(config_path, env=os.environ)
@@ -104,7 +105,8 @@ class _Sender:
         self._extra = extra
         self._stale = stale
         self._bad = bad_signature
-        active = active_secrets(self._source.secrets, self._clock.wall_ms())
+        learned = HandshakeBook(settings.journal.path, self._clock).secrets(source)
+        active = active_secrets((*self._source.secrets, *learned), self._clock.wall_ms())
         verifier = self._source.verifier
         if verifier.unverified and (stale or bad_signature):
             raise click.UsageError(f"source {source} is not verified: there is nothing to get wrong.")

@@ -94,6 +94,7 @@ def _explain(config_path: str | None, name: str, recorded: str, at_ms: int | Non
     from sidecar.clock import Clock  # noqa: PLC0415
     from sidecar.config.load import load_settings  # noqa: PLC0415
     from sidecar.inbound.forwarded import Forwarded  # noqa: PLC0415
+    from sidecar.inbound.handshake_book import HandshakeBook  # noqa: PLC0415
     from sidecar.inbound.source import Source  # noqa: PLC0415
     from sidecar.inbound.verify import Accepted, Request  # noqa: PLC0415
     from sidecar.inbound.verify.explain import ADVICE, outline, suspect  # noqa: PLC0415
@@ -106,6 +107,7 @@ def _explain(config_path: str | None, name: str, recorded: str, at_ms: int | Non
     with click.open_file(recorded, "rb") as f:
         seen = read_recorded(f.read())
     source, verifier = Source(found[name]), found[name].verifier
+    source.secrets += HandshakeBook(settings.journal.path, Clock()).secrets(name)
     host = seen.headers.get(b"host", b"localhost")
     url = source.url(Forwarded(b"", b"https", host), seen.path, seen.query)
     request = Request(seen.method, seen.path, seen.query, seen.headers, seen.body, url)

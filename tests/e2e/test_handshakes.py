@@ -82,7 +82,7 @@ def signed(secret: str, body: bytes) -> dict[str, str]:
     return {"X-Hook-Signature": hmac.new(secret.encode(), body, hashlib.sha256).hexdigest()}
 
 
-def test_asanas_secret_is_taken_when_it_is_expected_and_survives_a_restart(daemon, sink):
+def test_asanas_secret_is_taken_when_it_is_expected_and_survives_a_restart(daemon, sink, tmp_path):
     """No window: 401. A window: one secret, echoed once it is on disk, never a second one, never in the log."""
     hook = {"X-Hook-Secret": SECRET}
     assert daemon.post("/asana", b"", hook)[0] == 401
@@ -106,6 +106,12 @@ def test_asanas_secret_is_taken_when_it_is_expected_and_survives_a_restart(daemo
     assert daemon.metric("signature_key_matched_total", source="asana", key_id="handshake-1") == 1
     assert SECRET not in daemon.log.read_text()
     assert SECRET not in daemon.scrape().text
+    assert daemon.command("send", "--source", "asana").returncode == 0, "it signs with the secret that arrived"
+    recorded = tmp_path / "request"
+    lines = "".join(f"{name}: {value}\r\n" for name, value in signed(SECRET, body).items())
+    recorded.write_bytes(f"POST /asana HTTP/1.1\r\n{lines}\r\n".encode() + body)
+    told = daemon.command("verify", "--source", "asana", "--request", str(recorded))
+    assert told.stdout.startswith(b"accepted by secret handshake-1"), told
     assert daemon.command("handshake", "forget", "asana", "handshake-1").returncode == 0
     assert daemon.post("/asana", body + b" ", signed(SECRET, body + b" "))[0] == 401
     assert daemon.command("handshake", "forget", "asana", "handshake-1").returncode == 3
