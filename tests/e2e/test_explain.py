@@ -66,6 +66,7 @@ def explained(daemon: Daemon, tmp_path: Path, request: bytes, *more: str) -> dic
 
 SECRET = secret_of("stripe").value.decode()
 BODY = b'{"id":"evt_1", "object":"event"}'
+COMPACT = b'{"id":"evt_1","object":"event"}'
 
 
 def test_a_right_request_is_accepted_and_the_secret_is_named(daemon, tmp_path):
@@ -74,22 +75,24 @@ def test_a_right_request_is_accepted_and_the_secret_is_named(daemon, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("headers", "body", "more", "reason"),
+    ("sign", "body", "more", "reason"),  # signed when the test runs: a whole run takes longer than the tolerance
     [
-        (stripe(BODY, "whsec_other"), BODY, (), "wrong_secret"),
-        (stripe(BODY, SECRET), b'{"id":"evt_1","object":"event"}', (), "body_modified_suspected"),
-        (stripe(BODY, SECRET, at_s=1_700_000_000), BODY, (), "stale_timestamp"),
-        (stripe(BODY, SECRET, at_s=1_700_000_000), BODY + b"x", ("--at", "2023-11-14T22:13:20Z"), "wrong_secret"),
-        ({}, BODY, (), "missing_header"),
-        ({"Stripe-Signature": "t=1"}, BODY, (), "malformed_signature"),
+        (lambda: stripe(BODY, "whsec_other"), BODY, (), "wrong_secret"),
+        (lambda: stripe(COMPACT, SECRET), b'{"id": "evt_1", "object": "event"}', (), "body_modified_suspected"),
+        (lambda: stripe(BODY, SECRET, at_s=1_700_000_000), BODY, (), "stale_timestamp"),
+        (
+            lambda: stripe(BODY, SECRET, at_s=1_700_000_000),
+            BODY + b"x",
+            ("--at", "2023-11-14T22:13:20Z"),
+            "wrong_secret",
+        ),
+        (dict, BODY, (), "missing_header"),
+        (lambda: {"Stripe-Signature": "t=1"}, BODY, (), "malformed_signature"),
     ],
 )
-def test_a_refusal_is_explained(daemon, tmp_path, headers, body, more, reason):
+def test_a_refusal_is_explained(daemon, tmp_path, sign, body, more, reason):
     """With what to do; where the signed text can be made, with what each secret makes of it."""
-    if reason == "body_modified_suspected":
-        body = b'{"id": "evt_1", "object": "event"}'
-        headers = stripe(b'{"id":"evt_1","object":"event"}', SECRET)
-    told = explained(daemon, tmp_path, recorded(headers, body), *more)
+    told = explained(daemon, tmp_path, recorded(sign(), body), *more)
     assert told["reason"] == reason
     assert told["advice"]
     if reason == "wrong_secret":
