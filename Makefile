@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
 SOURCES := sidecar tests scripts $(wildcard bench)
 CYCLES ?= 200
+PROOF_MINUTES ?= 10
+PROOF_SEED ?= 0
+PROOF_SHARDS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -69,6 +72,11 @@ generate: $(VENV)/.installed-dev ## Write the generated files: example configura
 .PHONY: crash
 crash: $(VENV)/.installed-dev ## Kill it over and over and look for a lost event; CYCLES=10000 for a long run
 	@CRASH_CYCLES=$(CYCLES) $(BIN)/python -m pytest -q tests/crash $(ARGS)
+
+.PHONY: proof
+proof: $(VENV)/.installed-dev ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
+	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)"; \
+		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the data of `make run`

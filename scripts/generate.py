@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import proof_page
 import state_diagram
 
 from sidecar.cli import reference
@@ -30,6 +31,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/cli.md": reference.cli_reference,
     "docs/config.md": documents.reference,
     "docs/metrics.md": reference.metrics_reference,
+    "docs/proof.md": proof_page.page,
 }
 """Path from the root of the repository -> what makes its content."""
 

@@ -1,0 +1,10 @@
+"""Every harness that ``make proof`` runs. To add one: a module in ``shards/`` and a line here."""
+
+from __future__ import annotations
+
+from tests.proof.shard import Shard
+from tests.proof.shards import faults, power
+
+__all__ = ["SHARDS"]
+
+SHARDS: dict[str, Shard] = {s.name: s for s in (power.SHARD, faults.SHARD)}
