@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from tests.proof.shard import Shard
-from tests.proof.shards import faults, power
+from tests.proof.shards import faults, power, rot, simulation
 
 __all__ = ["SHARDS"]
 
-SHARDS: dict[str, Shard] = {s.name: s for s in (power.SHARD, faults.SHARD)}
+SHARDS: dict[str, Shard] = {s.name: s for s in (power.SHARD, faults.SHARD, simulation.SHARD, rot.SHARD)}

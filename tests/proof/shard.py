@@ -28,6 +28,7 @@ class Job:
         count: Items done, in the shard's unit.
         found: What is wrong, a line each; empty is what we want.
         notes: Further counts for the ledger.
+        enough: So many wrong things end it; a control ends with the first.
     """
 
     seed: int
@@ -36,6 +37,7 @@ class Job:
     count: int = 0
     found: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
+    enough: int = FOUND_MOST
 
     def __post_init__(self) -> None:
         self.rand = random.Random(self.seed)
@@ -44,17 +46,17 @@ class Job:
     @property
     def goes_on(self) -> bool:
         """Whether there is time for another item (there is for one at least), and a reason to look at one."""
-        return (time.monotonic() < self._until_s or not self.count) and len(self.found) < FOUND_MOST
+        return (time.monotonic() < self._until_s or not self.count) and len(self.found) < self.enough
 
     def note(self, name: str, more: int = 1) -> None:
         """Count something on the side."""
         self.notes[name] = self.notes.get(name, 0) + more
 
     def sub(self, name: str, seconds: float) -> Job:
-        """A job inside this one, with a folder of its own."""
+        """A job inside this one for a control, with a folder of its own."""
         folder = self.folder / name
         folder.mkdir()
-        return Job(self.seed, seconds, folder)
+        return Job(self.seed, seconds, folder, enough=1)
 
     def isolated(self, work: Callable[[], None]) -> None:
         """Do work on this job in a process of its own, so that a process that dies is something found."""

@@ -127,6 +127,8 @@ def live(folder: Path, sink: Sink, tracer: tuple[str, ...], command: tuple[str, 
         for name, size in (("d", 20), ("a", 20), ("e", 3_000)):
             _send(daemon, life, name, size)
         _settled(daemon)
+        if daemon.logged("the journal failed: stopping"):
+            watcher.join(STOP_S)  # it is on its way out by itself
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)
         watcher.join(STOP_S)
