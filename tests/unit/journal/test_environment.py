@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 
 from sidecar.clock import Clock
+from sidecar.errors import JournalError
 from sidecar.journal import Journal
 from sidecar.journal.types import JournalOptions
+from tests.support.journals import Books
 
 
 def flushed(path, monkeypatch) -> set[str]:
@@ -32,3 +34,22 @@ def test_the_name_of_a_folder_that_a_killed_process_made_is_flushed(tmp_path, mo
     """It exists, but nobody knows whether its name is on disk."""
     (tmp_path / "b").mkdir()
     assert str(tmp_path) in flushed(tmp_path / "b", monkeypatch)
+
+
+async def test_a_page_that_rotted_in_the_head_of_the_journal_is_one_clear_line(tmp_path):
+    """LMDB notices only when the page is used, which is after the file was opened."""
+    books = Books.open(str(tmp_path), max_size_bytes=16 << 20)
+    for _ in range(10):  # each leaves pages that are free, and a list of them
+        await books.stored()
+    await books.journal.aclose()
+    data = tmp_path / "data.mdb"
+    whole = data.read_bytes()
+    refused: list[str] = []
+    for page in range(2, len(whole) // 4096):
+        data.write_bytes(whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :])
+        try:
+            Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock()).close()
+        except JournalError as e:
+            refused.append(e.message)
+    assert refused
+    assert not any("\n" in line for line in refused)
