@@ -16,6 +16,7 @@ import state_diagram
 
 from sidecar.cli import reference
 from sidecar.config import describe, documents
+from tests.proof import corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -32,6 +33,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/config.md": documents.reference,
     "docs/metrics.md": reference.metrics_reference,
     "docs/proof.md": proof_page.page,
+    "tests/data/http/corpus.jsonl": corpus.text,
 }
 """Path from the root of the repository -> what makes its content."""
 

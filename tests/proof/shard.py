@@ -77,10 +77,10 @@ class Job:
         os.close(writing)
         with os.fdopen(reading) as pipe:
             told = pipe.read()
+        self.rand.seed(self.rand.random())  # what the other process drew is drawn
         status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
         if status == 0:
             self.count, self.found, self.notes = json.loads(told)
-            self.rand.seed(self.rand.random())
         else:
             why = f"signal {signal.Signals(-status).name}" if status < 0 else "an error of its own"
             self.found.append(f"seed {self.seed}: the process that looked died of {why}")
