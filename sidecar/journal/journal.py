@@ -137,7 +137,7 @@ class Journal:
         except _UNREADABLE as e:
             environment.close()
             raise JournalError(
-                f"the journal at {options.path} cannot be used: {e or type(e).__name__}",
+                f"the journal at {options.path} cannot be used: {str(e) or type(e).__name__}",
                 "if its disk is sound and not full, the file is damaged: restore a backup into journal.path",
             ) from e
         except BaseException:
