@@ -13,6 +13,8 @@ if missing faketime; then packages="$packages faketime"; fi
 if missing strace; then packages="$packages strace"; fi
 if missing node; then packages="$packages nodejs"; fi
 if missing npm; then packages="$packages npm"; fi
+if missing nginx && [ ! -x /usr/sbin/nginx ]; then packages="$packages nginx-light"; fi
+if missing haproxy && [ ! -x /usr/sbin/haproxy ]; then packages="$packages haproxy"; fi
 
 if [ -n "$packages" ]; then
     if [ "$(id -u)" = 0 ] && ! missing apt-get; then

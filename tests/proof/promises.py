@@ -144,7 +144,12 @@ PROMISES = (
         "P21",
         "No request is accepted that nginx or HAProxy frames differently.",
         "Other proxies.",
-        ("tests/contract/test_edge_listener.py",),
+        (
+            "tests/contract/test_edge_listener.py",
+            "tests/contract/test_edge_corpus.py",
+            "tests/contract/test_edge_proxies.py",
+        ),
+        "a request that comes past the proxy",
     ),
     Promise(
         "P22",
