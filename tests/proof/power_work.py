@@ -10,7 +10,9 @@ import asyncio
 import hashlib
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -36,13 +38,13 @@ class Marks:
         self._file.write((" ".join(map(str, words)) + "\n").encode())
 
 
-async def work(root: Path, marks: Marks, seed: int) -> None:
+async def work(root: Path, marks: Marks, seed: int, failpoint: Callable[[str], None] = lambda _: None) -> None:
     """Everything that a journal does, each at least twice."""
     rand = random.Random(seed)
     clock = FakeClock()
     path = str(root / "volume" / "journal")
-    options = {"retention_s": RETENTION_S, "max_size_bytes": 32 << 20}
-    books = Books.open(path, clock, **options)
+    options: dict[str, Any] = {"retention_s": RETENTION_S, "max_size_bytes": 32 << 20}
+    books = Books.open(path, clock, failpoint=failpoint, **options)
     letters = DeadLetters(DeadLetterOptions(path=str(root / "letters")), books.journal.mac_key)
     letters.open()
     marks.say("key", books.journal.mac_key.hex())
@@ -91,7 +93,7 @@ async def work(root: Path, marks: Marks, seed: int) -> None:
         await books.journal.aclose()
         if turn != 1:
             compact(JournalOptions(path=path, **options), clock)
-        books = Books.open(path, clock, **options)
+        books = Books.open(path, clock, failpoint=failpoint, **options)
     await books.journal.aclose()
 
 

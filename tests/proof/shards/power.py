@@ -107,6 +107,11 @@ def check_state(folder: Path, disk: Disk, root: str, expected: Expected, job: Jo
             there.mkdir()
         else:
             there.write_bytes(content)
+    return open_and_look(folder, expected, job)
+
+
+def open_and_look(folder: Path, expected: Expected, job: Job) -> list[str]:
+    """Open what is there as the next start would, and compare it with what was said."""
     try:
         journal = Journal.open(
             JournalOptions(path=str(folder / "volume" / "journal"), max_size_bytes=32 << 20), FakeClock()
