@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 import tempfile
+from collections import Counter
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,14 @@ SIZES = (10, 300, 5_000, 90_000)
 CHUNK = 50  # damaged copies of one process
 PAGE = 4096
 
+Known = dict[str, tuple[bytes, tuple[Any, ...]]]
+"""Event id -> body and headers as they were stored."""
 
-async def make(path: Path, job: Job) -> dict[str, tuple[bytes, tuple[Any, ...]]]:
-    """A journal with events in every state; event id -> body and headers."""
+
+async def make(path: Path, job: Job) -> Known:
+    """A journal with events in every state."""
     books = Books.open(str(path), FakeClock(), max_size_bytes=32 << 20)
-    known = {}
+    known: Known = {}
     for n in range(40):
         body = (b"%d-" % n) * (job.rand.choice(SIZES) // 3)
         event = await books.stored(body, destinations=("app", "mail"), key=f"n{n}")
@@ -59,7 +63,7 @@ def damage(data: bytearray, job: Job) -> str:
     return f"bits {bits} flipped"
 
 
-def look(path: Path, known: dict[str, tuple[bytes, tuple[Any, ...]]], job: Job) -> list[str]:
+def look(path: Path, known: Known, owed: Counter[str], job: Job) -> list[str]:
     """Open it as the daemon would and claim everything; whatever is handed out must be as it was stored."""
     try:
         journal = Journal.open(JournalOptions(path=str(path), max_size_bytes=32 << 20), FakeClock())
@@ -70,7 +74,7 @@ def look(path: Path, known: dict[str, tuple[bytes, tuple[Any, ...]]], job: Job) 
         return [f"not a clear line: {type(e).__name__} {e}"]
     wrong: list[str] = []
     try:
-        seen = asyncio.run(claim(journal, job))
+        seen, refused = asyncio.run(claim(journal, job))
     finally:
         journal._environment.close()
     for event in seen:
@@ -80,25 +84,45 @@ def look(path: Path, known: dict[str, tuple[bytes, tuple[Any, ...]]], job: Job) 
         elif event.body != body or tuple(event.headers) != headers:
             wrong.append(f"{event.id} was handed out altered")
     job.note("events handed out", len(seen))
+    left_out = owed - Counter(event.id for event in seen)
+    if left_out and not journal.quarantined and not refused:
+        wrong.append(f"{left_out.total()} deliveries are left out, and nothing says so")
     return wrong
 
 
-async def claim(journal: Journal, job: Job) -> list[Any]:
-    """Everything the lanes would get."""
+async def claim(journal: Journal, job: Job) -> tuple[list[Any], int]:
+    """Everything the lanes would get, and how many of their reads failed with an error."""
     books = Books(journal)
     seen: list[Any] = []
+    refused = 0
     journal._reader.start(asyncio.get_running_loop())
     for name in journal.destinations():
         for read in (books.fresh, books.due_now, partial(journal.dying, limit=100, skip=())):
             try:
                 seen += [d.event for d in await read(name)]
             except Exception as e:  # noqa: BLE001 - the lane says so and asks again
+                refused += 1
                 job.note(f"a read refused: {type(e).__name__}")
     journal._reader.close()
-    return seen
+    return seen, refused
 
 
-def some(job: Job, data: bytes, known: dict[str, tuple[bytes, tuple[Any, ...]]]) -> None:
+def owed_by(data: bytes, job: Job) -> Counter[str]:
+    """What an undamaged copy hands out."""
+    path = job.folder / "whole"
+    path.mkdir()
+    (path / "data.mdb").write_bytes(data)
+    journal = Journal.open(JournalOptions(path=str(path), max_size_bytes=32 << 20), FakeClock())
+    try:
+        seen, refused = asyncio.run(claim(journal, job))
+        assert not refused
+        return Counter(event.id for event in seen)
+    finally:
+        journal._environment.close()
+        shutil.rmtree(path)
+
+
+def some(job: Job, data: bytes, known: Known, owed: Counter[str]) -> None:
     """Damage copies of one journal, one after the other."""
     scratch = Path(tempfile.mkdtemp(prefix="rot-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
     last = job.folder / "last"
@@ -110,7 +134,7 @@ def some(job: Job, data: bytes, known: dict[str, tuple[bytes, tuple[Any, ...]]])
             how = damage(copy, job)
             last.write_text(how)
             (scratch / "data.mdb").write_bytes(copy)
-            job.found += [f"seed {job.seed}, {how}: {w}" for w in look(scratch, known, job)[:2]]
+            job.found += [f"seed {job.seed}, {how}: {w}" for w in look(scratch, known, owed, job)[:2]]
             job.count += 1
             if not job.goes_on:
                 return
@@ -126,10 +150,11 @@ def run(job: Job) -> None:
         number += 1
         known = asyncio.run(make(path, job))
         data = (path / "data.mdb").read_bytes()
+        owed = owed_by(data, job)
         for _ in range(20):
             if job.goes_on:
                 before = len(job.found)
-                job.isolated(partial(some, job, data, known))
+                job.isolated(partial(some, job, data, known, owed))
                 if len(job.found) > before and "died" in job.found[-1]:
                     job.found[-1] += f" ({(job.folder / 'last').read_text()})"
         shutil.rmtree(path)
