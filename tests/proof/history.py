@@ -62,11 +62,6 @@ class Stored:
     letters: dict[tuple[str, str], bytes] = field(default_factory=dict)  # (destination, event id) -> digest of the body
     unreadable: list[str] = field(default_factory=list)
 
-    @property
-    def oldest_seq(self) -> int:
-        """Lowest seq that is still there; older events may have been pruned."""
-        return min((v.event.seq for v in self.events.values()), default=0)
-
 
 @dataclass
 class History:
