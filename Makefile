@@ -6,6 +6,9 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --constraint $(CONSTRAINTS)
 SOURCES := sidecar tests scripts $(wildcard bench)
 CYCLES ?= 200
+PROOF_MINUTES ?= 10
+PROOF_SEED ?= 0
+PROOF_SHARDS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -87,6 +90,11 @@ bench: $(VENV)/.installed-dev ## Measure it beside its limits and budgets, ten m
 .PHONY: cost
 cost: $(VENV)/.installed-dev ## Count what an event costs, beside the table in tests/cost/costs.py; instructions too, where valgrind is
 	@$(BIN)/python -m tests.cost
+
+.PHONY: proof
+proof: $(VENV)/.installed-dev ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
+	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)"; \
+		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the data of `make run`

@@ -13,10 +13,12 @@ from pathlib import Path
 
 import dashboard
 import monitoring
+import proof_page
 import state_diagram
 
 from sidecar.cli import reference
 from sidecar.config import describe, documents, providers
+from tests.proof import corpus
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -38,6 +40,8 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/config.md": documents.reference,
     "docs/metrics.md": reference.metrics_reference,
     "docs/providers.md": providers.page,
+    "docs/proof.md": proof_page.page,
+    "tests/data/http/corpus.jsonl": corpus.text,
 }
 """Path from the root of the repository -> what makes its content."""
 

@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what some tests use beyond Python: faketime to move the clock of real processes, strace to count their system
-# calls, nginx to compare the benchmark with, Prometheus to try the rules and the dashboard on, and the packages of the
+# calls, nginx to compare the benchmark with and, like HAProxy, to stand in front of us, Prometheus to try the rules and the
+# dashboard on, and the packages of the
 # Express app. Every one is optional: a test that misses its tool is skipped and says what to install.
 set -eu
 cd "$(dirname "$0")/.."
@@ -12,10 +13,11 @@ missing() {
 packages=""
 if missing faketime; then packages="$packages faketime"; fi
 if missing strace; then packages="$packages strace"; fi
-if missing nginx; then packages="$packages nginx-light"; fi
+if missing nginx && [ ! -x /usr/sbin/nginx ]; then packages="$packages nginx-light"; fi
 if missing node; then packages="$packages nodejs"; fi
 if missing npm; then packages="$packages npm"; fi
 if missing prometheus || missing promtool; then packages="$packages prometheus"; fi
+if missing haproxy && [ ! -x /usr/sbin/haproxy ]; then packages="$packages haproxy"; fi
 
 if [ -n "$packages" ]; then
     if [ "$(id -u)" = 0 ] && ! missing apt-get; then

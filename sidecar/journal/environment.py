@@ -161,7 +161,7 @@ def _check_lmdb() -> None:
 def _make_directory(path: str, *, must_exist: bool) -> None:
     try:
         if not must_exist:
-            os.makedirs(path, mode=0o700, exist_ok=True)
+            _make_durably(os.path.abspath(path))
         info = os.stat(path)
     except OSError as e:
         raise JournalError(
@@ -171,6 +171,17 @@ def _make_directory(path: str, *, must_exist: bool) -> None:
         raise JournalError(f"journal directory {path}: not a directory", "point journal.path at a directory")
     if not must_exist and not os.access(path, os.W_OK | os.X_OK):
         raise JournalError(f"journal directory {path}: not writable", f"give uid {os.geteuid()} write access")
+
+
+def _make_durably(path: str) -> None:
+    # A folder's own name must survive a power cut too, or the journal in it is gone with everything acknowledged.
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    _make_durably(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path, 0o700)
+    fsync_path(parent)
 
 
 def file_system_type(path: str) -> str:
@@ -243,6 +254,8 @@ def _create(path: str, options: JournalOptions, wall: ClockReading, *, allowed: 
     fsync_path(os.path.join(fresh, _DATA))
     os.rename(os.path.join(fresh, _DATA), os.path.join(path, _DATA))
     fsync_path(path)
+    # A process that was killed may have made the folder and not flushed its name.
+    fsync_path(os.path.dirname(os.path.abspath(path)))
     _clear(fresh)
 
 

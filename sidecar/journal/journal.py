@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import secrets
+import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -54,6 +55,9 @@ log = get_logger("journal")
 
 SEQ_GAP = 65_536  # after an unclean stop: seqs that were given out but never committed are not given out again
 AUDIT_PATIENCE_S = 1.0
+
+# What rows and pages that rotted can end in, other than a checksum that disagrees.
+_UNREADABLE = (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError, LookupError)
 
 OnBatch = Callable[[list[Event], int], None]
 
@@ -130,6 +134,12 @@ class Journal:
             if not read_only:
                 _adopt(environment)
             journal = cls(environment, options, clock, metrics or Metrics(), failpoint)
+        except _UNREADABLE as e:
+            environment.close()
+            raise JournalError(
+                f"the journal at {options.path} cannot be used: {str(e) or type(e).__name__}",
+                "if its disk is sound and not full, the file is damaged: restore a backup into journal.path",
+            ) from e
         except BaseException:
             environment.close()
             raise

@@ -139,7 +139,7 @@ class Writer:
         self._settlements: deque[Settlement] = deque()
         self._commands: deque[Command] = deque()
         self._token: queue.SimpleQueue[None] = queue.SimpleQueue()
-        self._unanswered: list[Arrival] = []  # of the batch that is being written
+        self._unanswered = Batch([], [], [])  # the one that is being written
         self._waiting = False
         self._nudged = False
         self._wanted = (1, 1)  # so many arrivals, or so many settlements, end the waiting
@@ -242,9 +242,9 @@ class Writer:
                     self._idle()
                     continue
                 self.busy_since_s = self._clock.monotonic_s()
-                self._unanswered = batch.arrivals
+                self._unanswered = batch
                 self._write(batch)
-                self._unanswered = []
+                self._unanswered = Batch([], [], [])
                 self.busy_since_s = 0.0
             self._close_cleanly()
         except BaseException as e:  # noqa: BLE001 - the thread's top: nothing may be acknowledged after this
@@ -526,12 +526,12 @@ class Writer:
 
     def abandon(self) -> list[Arrival]:
         """After a fatal error: everything that still waits for an answer (call on the loop)."""
-        waiting = [*self._unanswered, *self._arrivals]
-        self._unanswered = []
+        waiting = [*self._unanswered.arrivals, *self._arrivals]
         self._arrivals.clear()
-        for command in self._commands:
+        for command in (*self._unanswered.commands, *self._commands):
             if not command.future.done() and self.dead is not None:
                 command.future.set_exception(self.dead)
+        self._unanswered = Batch([], [], [])
         self._commands.clear()
         return waiting
 

@@ -188,9 +188,10 @@ class Hand:
             self._add(delivery, self._due)
         if read.probing:
             self._probed.update(d.event.seq for d in window.deliveries)
-            if self._probed and (not window.deliveries or len(self._probed) > PROBED_MOST):
-                self._probed.clear()  # everyone has had a turn: begin again
-                self.note_due(0)
+            if self._probed:
+                if not window.deliveries or len(self._probed) > PROBED_MOST:
+                    self._probed.clear()  # everyone has had a turn: begin again
+                self.note_due(0)  # those who were passed over wait on, and the hold may be over before the next look
         if window.next_due_at_ms is not None:
             self.note_due(window.next_due_at_ms)
 

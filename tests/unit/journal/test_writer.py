@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import time
 from collections.abc import AsyncIterator
 
@@ -97,3 +98,22 @@ async def test_closing_waits_for_no_company(tmp_path):
     await books.journal.aclose()
     assert time.monotonic() - started_s < 10
     assert (await answer).event.id
+
+
+async def test_a_command_whose_commit_failed_is_told(tmp_path):
+    """A command in the failing batch itself, not only those behind it: whoever waits for it would wait for ever."""
+    broken = False
+
+    def failpoint(name: str) -> None:
+        if broken and name == "before_commit":
+            raise OSError(errno.EIO, "Input/output error")
+
+    def run(_work) -> None:
+        nonlocal broken
+        broken = True  # so that it is this very batch
+
+    books = Books.open(str(tmp_path / "j"), failpoint=failpoint)
+    with pytest.raises(OSError, match="Input/output error"):
+        await asyncio.wait_for(books.journal._command(run), 5)
+    assert books.fatal
+    books.journal.close()

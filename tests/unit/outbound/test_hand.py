@@ -388,3 +388,25 @@ def test_nobody_due_to_probe_with_ends_the_looking():
     hand.plan(0, probing=True)
     hand.take_due(DueWindow([], None))
     assert hand.plan(0, probing=True) is None
+
+
+def test_a_probe_passes_over_nobody_for_good():
+    """Those that had their turn in a hold wait in the journal; a probe that succeeds must not be the last look."""
+    hand = _caught_up(capacity=8)
+    hand.note_due(0)
+    hand.plan(0, probing=True)
+    hand.take_due(DueWindow(_due(11), None))
+    first = hand.pop()
+    assert first is not None
+    hand.drop(first)  # the probe failed, it stays due
+    read = hand.plan(0, probing=True)
+    assert read is not None
+    assert 11 in read.skip
+    hand.take_due(DueWindow(_due(12), None))
+    second = hand.pop()
+    assert second is not None
+    hand.end_probing()  # the second one is delivered
+    hand.settled(second)
+    again = hand.plan(0, probing=False)
+    assert again is not None
+    assert 11 not in again.skip

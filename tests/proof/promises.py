@@ -1,0 +1,173 @@
+"""[P] What is promised, what that does not cover, and what shows it: the content of ``docs/proof.md``."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["PROMISES", "Promise"]
+
+
+class Promise(NamedTuple):
+    """One promise.
+
+    Attributes:
+        number: Its name: P1, P2, ... Never reused.
+        says: The promise in one sentence.
+        not_covered: Where it ends.
+        tests: Files that show it, besides the shards that name it.
+        control: Deliberate bugs that these tests catch, besides the controls of the shards; "" = none yet.
+    """
+
+    number: str
+    says: str
+    not_covered: str
+    tests: tuple[str, ...] = ()
+    control: str = ""
+
+
+PROMISES = (
+    Promise(
+        "P1",
+        "An acknowledged event survives `kill -9` or an out-of-memory kill at any instant.",
+        "Deliveries of the last moment are repeated: at most `concurrency` + 256 a destination.",
+        ("tests/crash/test_kill.py",),
+        "an ack before the commit",
+    ),
+    Promise(
+        "P2",
+        "It survives a power cut too.",
+        "A disk or hypervisor that reports a flush it has not done; sectors torn inside 512 bytes.",
+    ),
+    Promise(
+        "P3",
+        "An answer other than 2xx, or a cut connection, leaves nothing that blocks the sender's retry.",
+        "A sender that never retries.",
+        ("tests/fuzz/test_journal_model.py", "tests/contract/test_edge_listener.py"),
+    ),
+    Promise(
+        "P4",
+        "After a failed commit nothing more is acknowledged by that process, it exits within a second, and a restart loses nothing.",
+        "A full disk or map, which is P5.",
+    ),
+    Promise(
+        "P5",
+        "A full disk or map never gets an ack for what is not stored; delivering goes on, and accepting resumes by itself.",
+        "Another program that fills the same volume faster than settling frees it.",
+        ("tests/e2e/test_journal_edges.py",),
+    ),
+    Promise(
+        "P6",
+        "Enqueued = delivered + dead + discarded + redirected + pending for every destination, at any time.",
+        "A dead letter's file that a person moved is reported as gone.",
+        ("tests/fuzz/test_journal_model.py", "tests/crash/test_kill.py"),
+    ),
+    Promise(
+        "P7",
+        "Inside its TTL one identity is enqueued once, across crashes, restarts, reloads and steps of the clock.",
+        "Requests without a key; several replicas do not compare notes.",
+        ("tests/e2e/test_dedup.py", "tests/fuzz/test_journal_model.py"),
+    ),
+    Promise(
+        "P8",
+        "The bytes of a body, and the end-to-end headers in their order, leave as they came.",
+        "Hop-by-hop headers, names with `_`, headers that pose as a proxy's word.",
+        ("tests/e2e/test_receive.py", "tests/contract/test_http_destination.py"),
+    ),
+    Promise(
+        "P9",
+        "A damaged record is never forwarded; a truncated or foreign file ends in one clear line, not in a signal.",
+        "The damaged event itself is lost; damage that keeps a 32-bit checksum right; a damaged page of LMDB's own tree can hide deliveries, which only `webhook-sidecar audit` and `journal verify` then miss.",
+        ("tests/e2e/test_journal_edges.py",),
+    ),
+    Promise("P10", "A power cut during the first start or a compaction leaves a journal that opens.", "As P2."),
+    Promise(
+        "P11",
+        "Memory stays inside the configured bound under any input.",
+        "The page cache that the map uses.",
+        ("tests/contract/test_listener_rules.py",),
+    ),
+    Promise(
+        "P12",
+        "Slow clients are closed and cost honest ones nothing.",
+        "Bandwidth itself; rate limits by address belong to the ingress.",
+        ("tests/contract/test_listener_rules.py",),
+    ),
+    Promise(
+        "P13",
+        "The journal's file stays bounded through any churn, and no read transaction lasts a second.",
+        "A journal that is mostly pending.",
+        ("tests/unit/journal/test_upkeep.py",),
+    ),
+    Promise(
+        "P14",
+        "No order is promised.",
+        "Everything: deliveries run side by side.",
+        ("tests/unit/outbound/test_lane.py",),
+    ),
+    Promise(
+        "P15",
+        "Every attempt starts when its schedule says, across restarts and steps of the clock.",
+        "Lanes that are held or have no free place.",
+        ("tests/e2e/test_deliver.py", "tests/unit/outbound/test_lane.py"),
+    ),
+    Promise(
+        "P16",
+        "A dead backend costs bounded attempts and no other destination anything.",
+        "`max_age` ends even an outage.",
+        ("tests/unit/outbound/test_lane.py", "tests/e2e/test_deliver.py"),
+    ),
+    Promise(
+        "P17",
+        "SIGTERM: unready at once, what is in flight is answered, exit 0 in time; a SIGKILL meanwhile is still P1 and P6.",
+        "Backends slower than the drain: their deliveries stay pending.",
+        ("tests/e2e/test_receive.py",),
+    ),
+    Promise(
+        "P18",
+        "It is ready in a second, however much is pending.",
+        "After an unclean stop a small journal is checked first.",
+        ("tests/e2e/test_deliver.py",),
+    ),
+    Promise(
+        "P19",
+        "No configured secret appears in a log, a metric, an answer or the console.",
+        "The journal and the dead letters keep requests as they came.",
+        ("tests/unit/config/test_secrets.py", "tests/contract/test_admin_api.py"),
+    ),
+    Promise(
+        "P20",
+        "Without the token an admin request changes nothing.",
+        "The Unix socket, which its file mode protects.",
+        ("tests/contract/test_admin_api.py",),
+    ),
+    Promise(
+        "P21",
+        "No request is accepted that nginx or HAProxy frames differently.",
+        "Other proxies.",
+        (
+            "tests/contract/test_edge_listener.py",
+            "tests/contract/test_edge_corpus.py",
+            "tests/contract/test_edge_proxies.py",
+        ),
+        "a request that comes past the proxy",
+    ),
+    Promise(
+        "P22",
+        "A reload is all or nothing.",
+        "Settings that need a restart are named and wait for it.",
+        ("tests/e2e/test_receive.py",),
+    ),
+    Promise(
+        "P23",
+        "A newer journal is refused untouched.",
+        "Journals of a released version are pinned from the first release on.",
+        ("tests/unit/journal/test_records.py", "tests/e2e/test_journal_edges.py"),
+    ),
+    Promise(
+        "P24",
+        "Rejected traffic costs at most a short line each, rate-limited, and no new metric series.",
+        "The traffic itself.",
+        ("tests/unit/test_log.py",),
+    ),
+    Promise("P25", "Every promise is stated with what it does not cover.", "", ("tests/docs/test_proof_page.py",)),
+)

@@ -1,0 +1,142 @@
+"""``make proof``: every harness for its share of the time, from one seed, with a line in the ledger at the end.
+
+Each shard is a process of its own: one that dies is something found.
+"""
+
+from __future__ import annotations
+
+import argparse
+import datetime as dt
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from sidecar import __version__
+from tests.proof.catalog import SHARDS
+from tests.proof.shard import Job, Shard
+
+LEDGER = Path(__file__).resolve().parents[2] / "docs" / "proof" / "ledger.jsonl"
+
+
+def missing(shard: Shard) -> str:
+    """What this machine lacks for a shard; "" when it can run."""
+    lacking = [name for name in shard.needs if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None]
+    if lacking:
+        return f"not installed: {', '.join(lacking)} (scripts/install_test_tools.sh)"
+    return "needs root" if shard.root and os.geteuid() != 0 else ""
+
+
+def one(name: str, seed: int, seconds: float, *, control: bool) -> dict[str, Any]:
+    """Run one shard here, or its control."""
+    shard = SHARDS[name]
+    folder = Path(tempfile.mkdtemp(prefix=f"proof-{name}-"))
+    job = Job(seed, seconds, folder)
+    started_s = time.monotonic()
+    try:
+        if control:
+            return {"caught": shard.control(job)}
+        shard.run(job)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+    return {
+        "count": job.count,
+        "unit": shard.unit,
+        "seconds": round(time.monotonic() - started_s, 1),
+        "found": job.found,
+        "notes": job.notes,
+    }
+
+
+def in_process(name: str, seed: int, seconds: float, *, control: bool = False) -> dict[str, Any]:
+    """The same in a process of its own.
+
+    Raises:
+        AssertionError: It failed, a control that was not caught included.
+    """
+    command = [sys.executable, "-m", "tests.proof.run", "--only", name, "--seed", str(seed), "--seconds", str(seconds)]
+    done = subprocess.run(
+        [*command, *(["--control"] if control else [])],
+        cwd=LEDGER.parents[2],
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stderr.decode(errors='replace')[-4000:]}"
+    result: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
+    return result
+
+
+def everything(seed: int, minutes: float, names: list[str]) -> int:
+    """Run the shards one after the other, then note what was done; returns the exit code."""
+    can = {n: SHARDS[n] for n in names if not missing(SHARDS[n])}
+    for name in names:
+        if name not in can:
+            print(f"{name:12} left out: {missing(SHARDS[name])}", flush=True)
+    weights = sum(s.weight for s in can.values())
+    print(f"seed {seed}, {minutes:g} minutes", flush=True)
+    entry: dict[str, Any] = {
+        "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
+        "version": __version__,
+        "revision": _revision(),
+        "seed": seed,
+        "minutes": minutes,
+        "shards": {},
+    }
+    failed = False
+    for name, shard in can.items():
+        seconds = minutes * 60 * shard.weight / weights
+        result: dict[str, Any] = {"count": 0, "unit": shard.unit, "seconds": 0.0, "found": [], "notes": {}}
+        try:
+            result = in_process(name, seed, seconds)
+            result["caught"] = in_process(name, seed, seconds, control=True)["caught"]
+        except AssertionError as e:
+            result["found"].append(str(e))
+        failed = failed or bool(result["found"])
+        entry["shards"][name] = result
+        caught = f", caught: {', '.join(result.get('caught', []))}" if result.get("caught") else ""
+        print(f"{name:12} {result['count']:,} {result['unit']} in {result['seconds']} s{caught}", flush=True)
+        for line in result["found"]:
+            print(f"  FOUND {line}", flush=True)
+    LEDGER.parent.mkdir(parents=True, exist_ok=True)
+    with LEDGER.open("a", encoding="utf-8") as ledger:
+        ledger.write(json.dumps(entry, ensure_ascii=False) + "\n")
+    return 1 if failed else 0
+
+
+def _revision() -> str:
+    git = ["git", "-C", str(LEDGER.parent), "rev-parse", "--short=12", "HEAD"]
+    try:
+        return subprocess.run(git, capture_output=True, check=True).stdout.decode().strip()
+    except (OSError, subprocess.CalledProcessError):  # an unpacked archive
+        return ""
+
+
+def main() -> int:
+    """Parse the arguments and run; returns the exit code."""
+    parser = argparse.ArgumentParser(description="Run the proof harnesses.")
+    parser.add_argument("--minutes", type=float, default=10.0)
+    parser.add_argument("--seed", type=int, default=0, help="0 = a random one, which is printed")
+    parser.add_argument("--shards", default="", help="names, separated by commas; all by default")
+    parser.add_argument("--only", default="", help="run this one shard here and print its result")
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--control", action="store_true")
+    given = parser.parse_args()
+    seed = given.seed or random.SystemRandom().randrange(1, 1 << 31)
+    if given.only:
+        print(json.dumps(one(given.only, seed, given.seconds, control=given.control)))
+        return 0
+    names = given.shards.split(",") if given.shards else list(SHARDS)
+    unknown = [n for n in names if n not in SHARDS]
+    if unknown:
+        parser.error(f"no such shard: {', '.join(unknown)}; there are {', '.join(SHARDS)}")
+    return everything(seed, given.minutes, names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,156 @@
+"""Mutated requests, thousands a second: no exception, no 5xx but those meant, one verdict however the bytes are cut."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+from unittest import mock
+
+from sidecar.inbound import connection as connection_module
+from tests.proof.corpus import cases
+from tests.proof.shard import Job, Shard
+from tests.proof.wire import Talk, talk
+
+CHUNK = 500
+MEANT_5XX = {501, 505}
+PIECES = (
+    b"\r\n",
+    b"\n",
+    b"\r",
+    b"\r\n\r\n",
+    b" ",
+    b"\t",
+    b":",
+    b",",
+    b";",
+    b"0",
+    b"\x00",
+    b"\xff",
+    b"chunked",
+    b"Transfer-Encoding: chunked\r\n",
+    b"Content-Length: 2\r\n",
+    b"Content-Length: 0\r\n",
+    b"Host: t\r\n",
+    b"Connection: close\r\n",
+    b"Expect: 100-continue\r\n",
+    b"0\r\n\r\n",
+    b"2\r\n{}\r\n",
+    b"POST /hook HTTP/1.1\r\n",
+    b"GET / HTTP/1.0\r\n",
+    b"ffffffffffffffff",
+    b"HTTP/1.1",
+)
+
+
+def mutate(job: Job, seeds: list[bytes]) -> bytes:
+    """Change a request, or two, a little."""
+    rand = job.rand
+    data = bytearray(rand.choice(seeds))
+    if rand.random() < 0.3:
+        data += rand.choice(seeds)
+    for _ in range(rand.choice((1, 1, 2, 4))):
+        at = rand.randrange(len(data) + 1)
+        kind = rand.randrange(5)
+        if kind == 0 and at < len(data):
+            data[at] ^= 1 << rand.randrange(8)
+        elif kind == 1:
+            data[at:at] = rand.choice(PIECES)
+        elif kind == 2:
+            del data[at : at + rand.choice((1, 2, 8))]
+        elif kind == 3:
+            data[at : at + 4] = rand.choice(PIECES)
+        else:
+            start = rand.randrange(len(data) + 1)
+            data[at:at] = data[start : start + rand.choice((1, 4, 40))]
+    return bytes(data)
+
+
+def cut(data: bytes, job: Job) -> list[bytes]:
+    """The same bytes in a few pieces."""
+    at = sorted({job.rand.randrange(len(data) + 1) for _ in range(3)} - {0, len(data)})
+    return [data[a:b] for a, b in zip([0, *at], [*at, len(data)], strict=True)]
+
+
+def differs(whole: Talk, parts: Talk) -> bool:
+    """Whether two cuts of the same bytes came to another verdict.
+
+    What comes behind a final request is the exception: it is refused where it is seen before the answer is out, and
+    ignored where the connection had ended; nothing of it is accepted either way.
+    """
+    if whole == parts:
+        return False
+    if parts.bodies != whole.bodies[: len(parts.bodies)] and whole.bodies != parts.bodies[: len(whole.bodies)]:
+        return True
+    return not (whole.closed and parts.closed)
+
+
+async def some(job: Job, seeds: list[bytes]) -> None:
+    """A few hundred inputs."""
+    for _ in range(CHUNK):
+        data = mutate(job, seeds)
+        try:
+            whole, parts = talk([data]), talk(cut(data, job))
+        except Exception as e:  # noqa: BLE001 - whatever it raises is what we look for
+            job.found.append(f"seed {job.seed}: {data!r}: {type(e).__name__} {e}")
+            job.count += 1
+            continue
+        job.count += 1
+        job.note("accepted requests", len(whole.bodies))
+        strange = [s for s in whole.statuses if s >= 500 and s not in MEANT_5XX]
+        if strange:
+            job.found.append(f"seed {job.seed}: {data!r}: answered {strange}")
+        if differs(whole, parts):
+            job.found.append(f"seed {job.seed}: {data!r}: {whole} in one piece, {parts} in several")
+        if whole.left or parts.left:
+            job.found.append(f"seed {job.seed}: {data!r}: {whole.left} bytes are held for a connection that is gone")
+        if not job.goes_on:
+            return
+
+
+def run(job: Job) -> None:
+    """Go on mutating the corpus."""
+    seeds = [c.raw for c in cases()]
+    while job.goes_on:
+        job.isolated(partial(_loop, job, seeds))
+
+
+def _loop(job: Job, seeds: list[bytes]) -> None:
+    for _ in range(20):
+        if job.goes_on:
+            asyncio.run(some(job, seeds))
+
+
+@contextmanager
+def _spoiled(bug: str) -> Any:
+    honest = connection_module.Connection.data_received
+    if bug == "forgets":
+
+        def forgets(self: Any, data: bytes) -> None:
+            honest(self, data[:-1] if data.endswith(b"\r") else data)
+
+        spoiled: Any = forgets
+    else:
+
+        def raises(self: Any, data: bytes) -> None:
+            if b"\x00" in data:
+                raise ValueError("embedded null byte")
+            honest(self, data)
+
+        spoiled = raises
+    with mock.patch.object(connection_module.Connection, "data_received", spoiled):
+        yield
+
+
+def control(job: Job) -> list[str]:
+    """A listener that loses a byte when pieces end in an odd place, and one that raises on a NUL."""
+    for bug in ("forgets", "raises"):
+        attempt = job.sub(bug, 60)
+        with _spoiled(bug):
+            attempt.isolated(partial(_loop, attempt, [c.raw for c in cases()]))
+        assert attempt.found, f"{bug}: {attempt.count} inputs, and nothing was wrong"
+    return ["a byte lost where a piece ends", "an exception on a NUL"]
+
+
+SHARD = Shard("http_fuzz", ("P3", "P11", "P21"), "raw HTTP inputs", run, control, weight=2.0)

@@ -1,0 +1,304 @@
+"""A day of the dispatcher in milliseconds: seeded faults, crashes at any call; in the end nothing is owed or lost."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import shutil
+import tempfile
+from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from sidecar.feed import Feed
+from sidecar.lifecycle import Change
+from sidecar.metrics import Metrics
+from sidecar.model import Delivery, State
+from sidecar.outbound import lane as lane_module
+from sidecar.outbound.deadletter import DeadLetterOptions, DeadLetters
+from sidecar.outbound.deliver import HttpOptions, Result
+from sidecar.outbound.dispatch import DestinationOptions, Dispatcher
+from sidecar.outbound.retry import RetryPolicy
+from tests.proof.shard import Job, Shard
+from tests.proof.sim_world import SimBackend, SimJournal, SimPort
+from tests.support.virtual import VirtualClock, VirtualLoop
+from tests.support.virtual import run as run_virtual
+
+DAY_S = 24 * 3600.0
+END_S = 300 * 3600.0  # after the day all backends are well; by then nothing may be owed any more
+CHUNK = 20  # seeds of one process
+CONTROL_SEEDS = 200
+
+MODES: dict[str, Callable[[random.Random], Result]] = {
+    "well": lambda _: Result(200),
+    "flaky": lambda r: Result(200 if r.random() < 0.5 else 500),
+    "broken": lambda _: Result(503),
+    "refusing": lambda r: Result(422 if r.random() < 0.3 else 204),
+    "down": lambda _: Result(failure="connect", error="connection refused"),
+    "silent": lambda _: Result(failure="timeout", error="no answer in time"),
+    "resetting": lambda r: Result(failure="reset", error="reset") if r.random() < 0.7 else Result(200),
+    "busy": lambda r: Result(429, retry_after=b"%d" % r.randint(1, 900)) if r.random() < 0.6 else Result(200),
+    "moved": lambda _: Result(302),
+    "garbled": lambda _: Result(failure="protocol", error="not HTTP"),
+}
+
+
+@dataclass
+class Day:
+    """One seed's world."""
+
+    rand: random.Random
+    folder: Path
+    calm: bool
+    policies: dict[str, RetryPolicy]
+    modes: dict[str, str]
+    loop: VirtualLoop = field(default_factory=VirtualLoop)
+    taken: dict[str, set[int]] = field(default_factory=dict)
+    tries: dict[str, int] = field(default_factory=dict)
+    crashes: int = 0
+
+    def __post_init__(self) -> None:
+        self.clock = VirtualClock(self.loop)
+        self.journal = SimJournal(self.loop, self.clock, self.rand, self.rand.choice((0.0005, 0.01, 0.2)))
+        self.letters = DeadLetters(DeadLetterOptions(path=str(self.folder / "letters")), b"k" * 32)
+        self.letters.open()
+        self.dispatcher: Dispatcher | None = None
+        self.restarting = asyncio.Lock()
+
+    # --- lives of the process
+
+    def begin(self) -> None:
+        """Start a process on what the journal holds."""
+        port = SimPort(self.journal, self.policies)
+
+        def make(name: str, _http: HttpOptions, _clock: VirtualClock) -> SimBackend:
+            return SimBackend(self.journal, port, name, partial(self.answer, name), calm=self.calm)
+
+        dispatcher = Dispatcher(
+            port,
+            Metrics(),
+            Feed(),
+            self.clock,
+            max_buffered_bytes=self.max_buffered,
+            deadletters=self.letters,
+            resign=lambda _event, _now: None,
+            rand=self.rand.random,
+            kinds={"http": make},
+        )
+        hold_after = self.hold_after
+        dispatcher.configure(
+            [
+                DestinationOptions(
+                    name=n,
+                    http=HttpOptions(url="http://x", concurrency=self.concurrency),
+                    retry=p,
+                    hold_after=hold_after,
+                )
+                for n, p in self.policies.items()
+            ]
+        )
+
+        def on_batch(events: list[Any], last: int) -> None:
+            self.journal.acked.update(e.seq for e in events)
+            dispatcher.on_batch(events, last)
+
+        self.journal.on_batch, self.journal.on_due = on_batch, dispatcher.on_due
+        dispatcher.start()
+        self.dispatcher = dispatcher
+        if not self.calm and self.rand.random() < 0.8:
+            self.journal.until_death = int(10 ** self.rand.uniform(0, 3))
+
+    async def live(self) -> None:
+        """Start a process again whenever it has died."""
+        while True:
+            await self.journal.died.wait()
+            async with self.restarting:
+                self.journal.died.clear()
+                self.crashes += 1
+                assert self.dispatcher is not None
+                await self.dispatcher.stop()  # its tasks end; nothing of it reaches the journal or a backend
+                await asyncio.sleep(self.rand.choice((0.01, 1.0, 600.0)))
+                self.letters.refresh(sweep=True)
+                self.begin()
+
+    def answer(self, name: str, delivery: Delivery, _n: int) -> tuple[float, Result]:
+        """What a backend does with a request."""
+        self.tries[name] = self.tries.get(name, 0) + 1
+        result = MODES[self.modes[name]](self.rand)
+        if result.status is not None and 200 <= result.status < 300:
+            self.taken.setdefault(name, set()).add(delivery.event.seq)
+        return (10.0 if result.failure == "timeout" else self.rand.choice((0.001, 0.05, 2.0))), result
+
+    # --- what happens in a day
+
+    async def day(self) -> None:
+        """Webhooks, moods of backends, operators, steps of the clock; then peace."""
+        self.concurrency = 64 if self.calm else self.rand.choice((1, 2, 8))
+        self.hold_after = 0 if self.calm else self.rand.choice((0, 2, 20))
+        self.max_buffered = 1 << 20 if self.calm else self.rand.choice((2_000, 1 << 20))
+        self.begin()
+        lives = asyncio.get_running_loop().create_task(self.live())
+        try:
+            for at_s in sorted(self.rand.uniform(0, DAY_S) for _ in range(self.rand.randint(10, 40))):
+                await self._until(1000.0 + at_s)
+                self._happen()
+            await self._until(1000.0 + DAY_S)
+            self.modes = dict.fromkeys(self.modes, "well")
+            self.journal.until_death = -1
+            for _ in range(int((END_S - DAY_S) / 600)):
+                if not self._owed():
+                    break
+                await asyncio.sleep(600.0)
+        finally:
+            async with self.restarting:
+                lives.cancel()
+            assert self.dispatcher is not None
+            await self.dispatcher.stop()
+
+    def _happen(self) -> None:
+        kind = self.rand.choice(("webhooks", "webhooks", "mood", "mood", "operator", "clock"))
+        names = list(self.policies)
+        if kind == "webhooks":
+            for _ in range(self.rand.choice((1, 3, 25))):
+                to = self.rand.sample(names, self.rand.randint(1, len(names)))
+                self.journal.append(*to, body=b"x" * self.rand.choice((2, 900)))
+        elif kind == "mood":
+            self.modes[self.rand.choice(names)] = "flaky" if self.calm else self.rand.choice(list(MODES))
+        elif kind == "operator" and not self.calm:
+            name = self.rand.choice(names)
+            if rows := self.journal.rows.get(name):
+                seq = self.rand.choice(list(rows))
+                self.journal.operate(name, seq, self.rand.choice((Change.REPLAY, Change.DISCARD)))
+        elif kind == "clock" and not self.calm:
+            self.clock.wall_step_ms += self.rand.choice((-86_400_000, 86_400_000))
+
+    async def _until(self, at_s: float) -> None:
+        if at_s > self.loop.now_s:
+            await asyncio.sleep(at_s - self.loop.now_s)
+
+    def _owed(self) -> bool:
+        return any(r.state.is_open for rows in self.journal.rows.values() for r in rows.values())
+
+    # --- afterwards
+
+    def judge(self) -> list[str]:
+        """Everything that is not as promised."""
+        wrong = list(self.journal.wrong)
+        stored = {seq for rows in self.journal.rows.values() for seq in rows}
+        wrong += [f"acknowledged event {seq} is gone" for seq in self.journal.acked - stored]
+        letters = {(row.destination, row.event_id) for row in self.letters.ls(limit=100_000)}
+        for name, rows in self.journal.rows.items():
+            policy = self.policies[name]
+            for seq, row in rows.items():
+                where = f"{name}/{seq}"
+                if row.state.is_open:
+                    wrong.append(f"{where} is still {row.state.word} long after everything was well")
+                if row.state is State.DELIVERED and seq not in self.taken.get(name, ()):
+                    wrong.append(f"{where} counts as delivered, and nobody took it")
+                last = [a for a in row.log if a.round == row.round]
+                if [a.number for a in last] != list(range(1, len(last) + 1)) or len(last) != row.attempts:
+                    wrong.append(f"{where}: attempts {[a.number for a in last]}, {row.attempts} counted")
+                if len(last) > policy.max_attempts:
+                    wrong.append(f"{where}: {len(last)} attempts of {policy.max_attempts}")
+                if row.state is State.DEAD:
+                    if (name, row.event.id) not in letters:
+                        wrong.append(f"{where} is dead without a letter")
+                    if row.reason == "attempts_exhausted" and len(last) != policy.max_attempts:
+                        wrong.append(f"{where} was given up after {len(last)} attempts of {policy.max_attempts}")
+                    if row.reason not in ("attempts_exhausted", "rejected", "expired"):
+                        wrong.append(f"{where} is dead for no reason: {row.reason!r}")
+            seconds = self.loop.now_s - 1000.0
+            most = seconds / 5 + 60 * len(rows) * policy.max_attempts + 500
+            if self.tries.get(name, 0) > most:
+                wrong.append(f"{name}: {self.tries[name]} tries in {seconds:.0f} s: a hot loop")
+        return wrong
+
+
+def simulate(seed: int, folder: Path) -> tuple[list[str], Day]:
+    """One seed's day."""
+    rand = random.Random(seed)
+    calm = rand.random() < 0.3
+    policies = {
+        f"d{n}": RetryPolicy(
+            max_attempts=rand.choice((1, 2, 4, 8)),
+            base_s=rand.choice((0.5, 1.0, 60.0)),
+            factor=rand.choice((1.0, 2.0, 3.0)),
+            max_delay_s=rand.choice((30.0, 3600.0)) if not calm else 3600.0,
+            jitter=rand.choice((0.0, 0.1, 0.5)),
+            max_age_s=rand.choice((600.0, 3600.0, 72 * 3600.0)) if not calm else 72 * 3600.0,
+        )
+        for n in range(rand.randint(1, 3))
+    }
+    day = Day(rand, folder, calm, policies, dict.fromkeys(policies, "well"))
+    run_virtual(day.day(), day.loop)
+    return [f"seed {seed}: {w}" for w in day.judge()], day
+
+
+def some(job: Job, first: int, count: int) -> None:
+    """Several seeds, one after the other."""
+    for seed in range(first, first + count):
+        folder = Path(tempfile.mkdtemp(prefix="sim-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None))
+        try:
+            wrong, day = simulate(seed, folder)
+        except Exception as e:  # noqa: BLE001 - whatever the code under test raises is what we look for
+            wrong, day = [f"seed {seed}: {type(e).__name__}: {e}"], None
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        job.count += 1
+        job.found += wrong[:3]
+        if day is not None:
+            job.note("crashes", day.crashes)
+            job.note("tries", sum(day.tries.values()))
+            job.note("events", len(day.journal.acked))
+        if not job.goes_on:
+            return
+
+
+def run(job: Job) -> None:
+    """Seeds from a random one on."""
+    first = job.rand.randrange(1 << 40)
+    while job.goes_on:
+        job.isolated(partial(some, job, first, CHUNK))
+        first += CHUNK
+
+
+@contextmanager
+def spoiled(bug: str) -> Any:
+    """The dispatcher with a deliberate bug."""
+    honest = lane_module.decide
+
+    def decide(*args: Any, **kwargs: Any) -> Any:
+        decision = honest(*args, **kwargs)
+        if bug == "dropped" and decision.change is Change.GIVE_UP:
+            return type(decision)(Change.SUCCEED, counts=True)
+        if bug == "no_wait" and decision.change is Change.RETRY:
+            return type(decision)(Change.RETRY, counts=True, due_at_ms=decision.due_at_ms // 2)
+        return decision
+
+    with mock.patch.object(lane_module, "decide", decide):
+        if bug == "forgotten":
+            with mock.patch.object(SimPort, "fresh_from", lambda self, _: self._journal.next_seq):
+                yield
+        else:
+            yield
+
+
+def control(job: Job) -> list[str]:
+    """Three bugs of a dispatcher."""
+    for bug in ("dropped", "no_wait", "forgotten"):
+        attempt = job.sub(bug, 60)
+        with spoiled(bug):
+            attempt.isolated(partial(some, attempt, 1, CONTROL_SEEDS))
+        assert attempt.found, f"{bug}: {attempt.count} seeds, and nothing was wrong"
+    return [
+        "exhausted deliveries that count as delivered",
+        "a retry without its wait",
+        "a restart that begins too far on",
+    ]
+
+
+SHARD = Shard("simulation", ("P6", "P15", "P16"), "simulated days", run, control, weight=3.0)

@@ -1,0 +1,34 @@
+"""A small share of every proof harness in each run of the checks, and its control, which must be caught."""
+
+from __future__ import annotations
+
+import os
+import random
+
+import pytest
+
+from tests.proof.catalog import SHARDS
+from tests.proof.run import in_process, missing
+
+SEED = int(os.environ.get("PROOF_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 31)
+SECONDS = float(os.environ.get("PROOF_SHARE_SECONDS", "3"))
+
+
+def able(name: str) -> None:
+    lacking = missing(SHARDS[name])
+    if lacking:
+        pytest.skip(lacking)
+
+
+@pytest.mark.parametrize("name", list(SHARDS))
+def test_a_share_of_the_proof_finds_nothing(name: str) -> None:
+    able(name)
+    result = in_process(name, SEED, SECONDS)
+    assert result["found"] == []
+    assert result["count"] > 0, "it looked at something"
+
+
+@pytest.mark.parametrize("name", list(SHARDS))
+def test_the_harness_catches_its_deliberate_bugs(name: str) -> None:
+    able(name)
+    assert in_process(name, SEED, SECONDS, control=True)["caught"]

@@ -1,0 +1,55 @@
+"""The journal's folder and its first file are on disk, names included, before anything is acknowledged."""
+
+from __future__ import annotations
+
+import os
+
+from sidecar.clock import Clock
+from sidecar.errors import JournalError
+from sidecar.journal import Journal
+from sidecar.journal.types import JournalOptions
+from tests.support.journals import Books
+
+
+def flushed(path, monkeypatch) -> set[str]:
+    """Open and close a journal; the folders and files that were flushed meanwhile."""
+    seen: set[str] = set()
+    honest = os.fsync
+
+    def fsync(fd: int) -> None:
+        seen.add(os.readlink(f"/proc/self/fd/{fd}"))
+        honest(fd)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    Journal.open(JournalOptions(path=str(path), max_size_bytes=16 << 20), Clock()).close()
+    return seen
+
+
+def test_the_name_of_every_folder_that_is_made_is_flushed(tmp_path, monkeypatch):
+    """A power cut may otherwise take the folder away, and the journal in it."""
+    assert {str(tmp_path), str(tmp_path / "a"), str(tmp_path / "a" / "b")} <= flushed(tmp_path / "a" / "b", monkeypatch)
+
+
+def test_the_name_of_a_folder_that_a_killed_process_made_is_flushed(tmp_path, monkeypatch):
+    """It exists, but nobody knows whether its name is on disk."""
+    (tmp_path / "b").mkdir()
+    assert str(tmp_path) in flushed(tmp_path / "b", monkeypatch)
+
+
+async def test_a_page_that_rotted_in_the_head_of_the_journal_is_one_clear_line(tmp_path):
+    """LMDB notices only when the page is used, which is after the file was opened."""
+    books = Books.open(str(tmp_path), max_size_bytes=16 << 20)
+    for _ in range(10):  # each leaves pages that are free, and a list of them
+        await books.stored()
+    await books.journal.aclose()
+    data = tmp_path / "data.mdb"
+    whole = data.read_bytes()
+    refused: list[str] = []
+    for page in range(2, len(whole) // 4096):
+        data.write_bytes(whole[: page * 4096] + bytes(4096) + whole[(page + 1) * 4096 :])
+        try:
+            Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock()).close()
+        except JournalError as e:
+            refused.append(e.message)
+    assert refused
+    assert not any("\n" in line for line in refused)
