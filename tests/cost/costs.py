@@ -37,19 +37,19 @@ COSTS = {
     "system calls, acked": Cost(15.2, 0.04, "per event"),
     # Where the machine stops us for 20 ms, a settlement gets a commit of its own: hence more room.
     "system calls, acked and delivered": Cost(18.6, 0.1, "per event"),
-    "function calls, acked": Cost(208, 0.05, "per event"),
-    "function calls, acked and delivered": Cost(387, 0.05, "per event"),
+    "function calls, acked": Cost(197, 0.05, "per event"),
+    "function calls, acked and delivered": Cost(341, 0.05, "per event"),
     # A batch of 64, the same calls whatever the machine: exact.
-    "LMDB calls, 64 arrivals": Cost(6, 0, "per batch"),
-    "LMDB calls, 64 arrivals and 64 settlements": Cost(10, 0, "per batch"),
-    "LMDB calls, 64 arrivals to three destinations": Cost(8, 0, "per batch"),
+    "LMDB calls, 64 arrivals": Cost(4, 0, "per batch"),
+    "LMDB calls, 64 arrivals and 64 settlements": Cost(8, 0, "per batch"),
+    "LMDB calls, 64 arrivals to three destinations": Cost(6, 0, "per batch"),
     # Instructions, under valgrind: `make cost` alone, it takes minutes.
-    "instructions, acked": Cost(603, 0.1, "thousand per event"),
-    "instructions, acked and delivered": Cost(893, 0.1, "thousand per event"),
+    "instructions, acked": Cost(584, 0.1, "thousand per event"),
+    "instructions, acked and delivered": Cost(827, 0.1, "thousand per event"),
     # Size. The memory is the budget itself; the start's CPU depends on the processor, so it has the widest room.
-    "wheel": Cost(338, 0.15, "KiB"),
-    "installed, with all it needs": Cost(31.2, 0.2, "MiB"),
-    "modules loaded by run": Cost(515, 0.1, "modules"),
+    "wheel": Cost(421, 0.15, "KiB"),
+    "installed, with all it needs": Cost(31.5, 0.2, "MiB"),
+    "modules loaded by run": Cost(535, 0.1, "modules"),
     "anonymous memory, idle": Cost(40, 0, "MiB"),
     "CPU from exec to ready": Cost(0.4, 1.5, "s"),
 }
