@@ -15,6 +15,7 @@ from xml.etree import ElementTree as ET
 import msgspec
 import pytest
 
+from tests.bench import stages
 from tests.bench.__main__ import SCENARIOS
 from tests.bench.budgets import BUDGETS, Budget
 from tests.bench.latency import percentile, summary
@@ -187,3 +188,10 @@ def test_the_same_load_goes_to_any_other_gateway(tmp_path):
         )  # fmt: skip
     assert "µs CPU" in done.stdout
     assert json.loads((tmp_path / "target.json").read_text())["closed"]["64"]["statuses"].keys() == {"202"}
+
+
+def test_the_stages_of_an_ack_are_all_measured(tmp_path):
+    """And every request went all the way: else it raises."""
+    best = stages.measure(str(tmp_path), rounds=2)
+    assert list(best) == ["connection", "head", "body", "transaction, its kernel's share included", "answer"]
+    assert all(us > 0 for us in best.values())
