@@ -6,7 +6,6 @@ gets must not depend on how it was cut into packets.
 
 from __future__ import annotations
 
-import asyncio
 import re
 import socket
 from collections.abc import AsyncIterator
@@ -21,6 +20,7 @@ from sidecar.inbound.server import Listener
 from sidecar.inbound.shared import Shared
 from sidecar.metrics import Metrics
 from tests.support.raw_http import Desk, Peer, chunked, post
+from tests.support.wire import Wire
 
 LINE = b"POST /hook HTTP/1.1\r\n"
 HOST = b"Host: t\r\n"
@@ -363,31 +363,8 @@ async def test_row(row: Row, listener: Listener, desk: Desk) -> None:
     await peer.close()
 
 
-class Wire(asyncio.Transport):
-    """A transport that notes what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = b""
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += data
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return ("192.0.2.1", 4711) if name == "peername" else default
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.closed = True
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
+class SteadyWire(Wire):
+    """A wire that nobody has a reason to pause."""
 
     def pause_reading(self) -> None:
         raise AssertionError("nothing here is worth a pause")
@@ -397,7 +374,7 @@ class Wire(asyncio.Transport):
 async def test_row_byte_by_byte(row: Row, desk: Desk) -> None:
     """The verdict does not depend on how the bytes were cut into packets."""
     shared = Shared(ServerOptions(), desk, Metrics(), Clock(), tick_s=1.0)
-    wire = Wire()
+    wire = SteadyWire()
     connection = Connection(shared)
     connection.connection_made(wire)
     for i in range(len(row.raw)):

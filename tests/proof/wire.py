@@ -13,6 +13,7 @@ from sidecar.inbound.connection import Connection
 from sidecar.inbound.shared import Shared
 from sidecar.metrics import Metrics
 from tests.support.raw_http import Desk
+from tests.support.wire import Wire
 
 __all__ = ["Talk", "converse"]
 
@@ -29,39 +30,6 @@ class Talk:
     bodies: tuple[bytes, ...]
     closed: bool
     left: int  # bytes that the connection still holds after its end: none may stay
-
-
-class Wire(asyncio.Transport):
-    """A transport that notes what it is told."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sent = bytearray()
-        self.closed = False
-
-    def write(self, data: bytes | bytearray | memoryview) -> None:
-        self.sent += data
-
-    def get_extra_info(self, name: str, default: object = None) -> object:
-        return ("192.0.2.1", 4711) if name == "peername" else default
-
-    def can_write_eof(self) -> bool:
-        return True
-
-    def write_eof(self) -> None:
-        self.closed = True
-
-    def close(self) -> None:
-        self.closed = True
-
-    def abort(self) -> None:
-        self.closed = True
-
-    def pause_reading(self) -> None:
-        """Nothing here reads by itself."""
-
-    def resume_reading(self) -> None:
-        """The same."""
 
 
 def converse(pieces: Iterable[bytes], max_body: int = 1000) -> Talk:
