@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import os
 import re
 import socket
 import tracemalloc
@@ -626,6 +627,29 @@ async def test_bytes_on_an_idle_connection_close_it() -> None:
         backend.writers[0].write(OK)
         await asyncio.wait_for(backend.closed.wait(), 1)
         assert (await tried(app)).status == 500
+    assert backend.opened == 2
+
+
+@pytest.mark.parametrize("late", [OK, b"not empty"], ids=["a second answer", "more body than announced"])
+async def test_bytes_that_came_in_the_turn_of_the_next_try_are_not_its_answer(late: bytes) -> None:
+    """The kernel has them and the loop has not read them: the connection is given up, not used."""
+    async with running() as backend, to(backend.url) as app:
+        await tried(app)
+        backend.script = answers(status(500))
+        backend.writers[0].write(late)
+        assert (await tried(app)).status == 500
+        assert app.resent == 0
+    assert backend.opened == 2
+
+
+async def test_a_connection_that_was_closed_in_the_turn_of_the_next_try_is_not_used() -> None:
+    """So nothing has to be sent again."""
+    async with running() as backend, to(backend.url) as app:
+        await tried(app)
+        with socket.socket(fileno=os.dup(backend.writers[0].get_extra_info("socket").fileno())) as its_own:
+            its_own.shutdown(socket.SHUT_WR)
+        assert (await tried(app)).status == 200
+        assert app.resent == 0
     assert backend.opened == 2
 
 
