@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.proof.shard import Shard
-from tests.proof.shards import backends, decoders, faults, http_fuzz, kills, power, rot, simulation, slow
+from tests.proof.shards import backends, decoders, faults, flood, http_fuzz, kills, power, rot, simulation, slow
 
 __all__ = ["SHARDS"]
 
@@ -19,5 +19,6 @@ SHARDS: dict[str, Shard] = {
         decoders.SHARD,
         backends.SHARD,
         slow.SHARD,
+        flood.SHARD,
     )
 }
