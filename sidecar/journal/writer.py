@@ -42,7 +42,7 @@ from sidecar.journal.records import (
 )
 from sidecar.journal.retention import Retention, early_fill
 from sidecar.journal.types import AppendDone, Appended, Claim, Duplicate, Settlement
-from sidecar.log import get_logger
+from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
 from sidecar.model import AckTemplate, Event, Refusal, State, format_event_id
 
@@ -520,7 +520,8 @@ class Writer:
         self.dead = error
         self.refusal = Refusal.STORAGE_ERROR
         self._metrics.journal_errors.inc("fatal")
-        log.error("the journal failed: stopping", error=str(error), kind=type(error).__name__)
+        why = str(error) if isinstance(error, lmdb.Error) else bug_text(error)
+        log.error("the journal failed: stopping", error=why, kind=type(error).__name__)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_fatal, error)
 
