@@ -26,6 +26,7 @@ from sidecar.outbound.deliver import http as http_module
 from sidecar.outbound.retry import RetryPolicy, judge, next_delay_s
 from tests.proof.answers import CASES, HONEST, PIECES, expected, may_be_2xx
 from tests.proof.shard import Job, Shard
+from tests.proof.spoil import spoil
 
 AT_ONCE = 256
 TIMEOUT_S = 0.4
@@ -229,22 +230,9 @@ def known() -> Iterator[Try]:
 def spoiled(job: Job, seeds: list[bytes]) -> Try:
     """An answer changed a little and cut anywhere."""
     rand = job.rand
-    data = bytearray(rand.choice(seeds))
-    if rand.random() < 0.2:
-        data += rand.choice(seeds)
-    for _ in range(rand.choice((1, 1, 2, 4))):
-        at = rand.randrange(len(data) + 1)
-        kind = rand.randrange(4)
-        if kind == 0 and at < len(data):
-            data[at] ^= 1 << rand.randrange(8)
-        elif kind == 1:
-            data[at:at] = rand.choice(PIECES)
-        elif kind == 2:
-            del data[at : at + rand.choice((1, 2, 8))]
-        else:
-            data[at : at + 4] = rand.choice(PIECES)
+    data = spoil(rand, seeds, PIECES)
     cuts = sorted({rand.randrange(len(data) + 1) for _ in range(rand.choice((0, 0, 1, 3)))})
-    pieces = [bytes(data[a:b]) for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
+    pieces = [data[a:b] for a, b in zip([0, *cuts], [*cuts, len(data)], strict=True)]
     return Try("spoiled", pieces, rand.choices(ENDS, (1, 4, 2))[0], None, rand.random() < 0.5)
 
 
