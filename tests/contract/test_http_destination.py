@@ -24,6 +24,7 @@ from sidecar.outbound.deliver.url import parse_url
 from sidecar.outbound.retry import RetryPolicy, judge
 from tests.support.backends import (
     OK,
+    Backend,
     Certificates,
     Request,
     answers,
@@ -150,6 +151,26 @@ async def test_over_a_unix_socket(tmp_path: Path) -> None:
     assert backend.requests[0].line == b"POST /in/webhooks/orders HTTP/1.1"
     assert backend.requests[0].values(b"Host") == [b"localhost"]
     assert backend.opened == 1
+
+
+async def test_a_unix_socket_whose_queue_is_full_is_waited_for(tmp_path: Path) -> None:
+    """As TCP does by itself: a burst is no sign that the backend is gone."""
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as other:
+        listening.bind(str(path))
+        listening.listen(0)
+        other.connect(str(path))  # the only place
+        async with to(f"unix:{path}:/", timeout_s=0.3) as app:
+            result = await tried(app)
+            assert (result.failure, result.error) == ("connect", "no connection within 0.3 s")
+        async with to(f"unix:{path}:/") as app:
+            trying = asyncio.create_task(tried(app))
+            await asyncio.sleep(0.05)
+            listening.setblocking(False)
+            listening.accept()[0].close()
+            server = await asyncio.start_unix_server(Backend().serve, sock=listening)
+            assert kind(await trying) is DELIVERED
+            server.close()
 
 
 # --- answers ---------------------------------------------------------------------------------------

@@ -29,7 +29,7 @@ from tests.proof.shard import Job, Shard
 from tests.proof.spoil import spoil
 
 AT_ONCE = 256
-TIMEOUT_S = 0.4
+TIMEOUT_S = 1.0
 OWN = 418  # what the second delivery is answered, and nobody else
 MOST_READ = 8 << 20  # of an answer without end, kernel buffers included
 ENDS = ("stay", "close", "reset")
@@ -144,7 +144,7 @@ class World:
         loop.set_exception_handler(
             lambda _, context: self.job.found.append(f"seed {self.job.seed}: an exception nobody waits for: {context}")
         )
-        server = await loop.create_unix_server(lambda: Backend(self), self._socket, backlog=AT_ONCE)
+        server = await loop.create_unix_server(lambda: Backend(self), self._socket, backlog=2 * AT_ONCE)
         await asyncio.gather(*(self._meet(n) for n in range(len(self.tries))))
         server.close()
         for task in self._tasks:
