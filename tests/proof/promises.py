@@ -70,8 +70,9 @@ PROMISES = (
     Promise(
         "P8",
         "The bytes of a body, and the end-to-end headers in their order, leave as they came.",
-        "Hop-by-hop headers, names with `_`, headers that pose as a proxy's word.",
-        ("tests/e2e/test_receive.py", "tests/contract/test_http_destination.py"),
+        "Hop-by-hop headers, names with characters other than letters, digits and `-`, headers that pose as a proxy's word, values that are not UTF-8.",
+        ("tests/e2e/test_bytes_through.py", "tests/e2e/test_receive.py", "tests/contract/test_http_destination.py"),
+        "JSON read and written again; headers in another order",
     ),
     Promise(
         "P9",
