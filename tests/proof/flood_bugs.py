@@ -21,7 +21,7 @@ def head_with_a_bug(self, request):
     if BUG == "series":
         self._metrics.received.inc(request.path.decode("latin-1"), "not_found")
     else:
-        remembered.append(bytearray(2000))
+        remembered.append(bytearray(4000))
     return head(self, request)
 
 

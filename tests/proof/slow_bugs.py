@@ -1,12 +1,15 @@
-"""The daemon with deliberate bugs, named by an environment variable: no timer of bodies, or a budget that never ends."""
+"""The daemon with deliberate bugs: no timer of bodies, a budget that never ends, a look at the clocks that takes its time."""
 
 from __future__ import annotations
 
-import os
 import sys
+import time
 
 from sidecar.__main__ import main
 from sidecar.inbound.body import Body, Budget
+from sidecar.inbound.shared import Shared
+
+tick = Shared.tick
 
 
 def never_late(self, options, now_s):
@@ -19,9 +22,13 @@ def no_end(self, size, large):
     return True
 
 
-if os.environ["PROOF_SLOW_BUG"] == "no timer":
-    Body.next_check_s = never_late
-else:
-    Budget.take = no_end
+def slow_tick(self):
+    time.sleep(0.001 * len(self.order))
+    tick(self)
+
+
+Body.next_check_s = never_late
+Budget.take = no_end
+Shared.tick = slow_tick
 if __name__ == "__main__":
     sys.exit(main())

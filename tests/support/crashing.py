@@ -12,7 +12,6 @@ from typing import Any
 from sidecar import daemon
 from sidecar.__main__ import main
 from sidecar.journal import writer
-from sidecar.outbound.dispatch import Dispatcher
 
 BUG = os.environ["CRASH_BUG"]
 
@@ -43,18 +42,12 @@ def transact(self: writer.Writer, batch: writer.Batch) -> None:
     honest_transact(self, batch)
 
 
-def configure(self: Any, *arguments: Any, **_: Any) -> None:
-    raise quote(arguments)
-
-
 if BUG in ("start", "leak"):
     daemon.Daemon._start = start
 elif BUG == "stop":
     daemon.Daemon._shut_down = shut_down
 elif BUG == "writer":
     writer.Writer._transact = transact
-elif BUG == "dispatcher":
-    Dispatcher.configure = configure
 if BUG == "leak":
     daemon.log.bug_text = str
 if __name__ == "__main__":

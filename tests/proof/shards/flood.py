@@ -22,7 +22,7 @@ from tests.support.daemon import Daemon
 from tests.support.senders import rss_kib
 
 LEAST = 20_000
-CONTROL = 8_000
+CONTROL = 4_000
 TOGETHER = 8  # requests on one connection, and one that ends it
 BURST, PER_S = 10, 1  # lines of one kind: at once, and a second
 GROWTH_KIB = 6 << 10  # from the first tenth of a flood to its end

@@ -23,6 +23,7 @@ from tests.support.daemon import REPOSITORY, Daemon, eventually
 from tests.support.senders import rss_kib
 from tests.support.sink import Sink
 
+BUGS = Path(__file__).parents[1] / "slow_bugs.py"
 FEW, MANY = 200, 2000
 LONG_S = 60.0  # a share of the time from here on is for the full attack
 RATE = 60.0
@@ -31,7 +32,7 @@ LATE_S = (
     4.0  # how much later than stated the last may be closed: opening all of them, a tick, a machine with other work
 )
 BUFFERED_MIB = 16
-RATIO, FLOOR_MS = 2.0, 25.0  # below the floor two latencies on a shared machine are the same
+RATIO, FLOOR_MS = 2.0, 40.0  # below the floor two latencies on a shared machine are the same
 KIB_PER_CONNECTION = 32  # 16 of head, and what the transport has read or not written
 SPARE_KIB = 16 << 10  # what an allocator keeps, batches on their way to the journal
 
@@ -62,7 +63,7 @@ url = "%s"
 
 
 def honest(daemon: Daemon, seconds: float, seed: int) -> dict[str, float]:
-    """Senders with a timetable; the percentiles of their latency in ms, and how many got no 2xx."""
+    """Senders with a timetable; the percentiles of their latency in ms, how late they were themselves, how many got no 2xx."""
     load = {
         "url": f"http://127.0.0.1:{daemon.port}{PATH}", "mode": "open", "rate": RATE, "seconds": seconds, "seed": seed,
         "connections": 16, "warm_s": 0.3,
@@ -73,7 +74,7 @@ def honest(daemon: Daemon, seconds: float, seed: int) -> dict[str, float]:
     )  # fmt: skip
     result = json.loads(done.stdout)
     failed = result["lost"] + result["unanswered"] + sum(n for s, n in result["statuses"].items() if s[0] != "2")
-    return {**result["latency_ms"], "failed": failed, "answered": result["answered"]}
+    return {**result["latency_ms"], "late": result["late_ms"]["p99"], "failed": failed, "answered": result["answered"]}
 
 
 def median(values: list[float]) -> float:
@@ -105,30 +106,21 @@ def files(daemon: Daemon) -> int:
     return len(os.listdir(f"/proc/{daemon.pid}/fd"))
 
 
-def siege(job: Job, connections: int, bug: str = "") -> None:
+def siege(job: Job, connections: int, *, spoiled: bool = False) -> None:
     """One attack on one daemon."""
-    rand = job.rand
-    times = TIMES[connections]
-    most = rand.choice((connections * 2, connections // 2))  # room for all, or a cap that some have to leave for
+    # Room for all, or a cap that some have to leave for.
+    most = connections * (2 if spoiled else job.rand.choice((0.5, 2)))
     folder = job.folder / f"siege-{job.count}"
     folder.mkdir()
-    windows, window_s = (3, 5.0) if connections == MANY else (1, 0.5 if bug else 2.0)
-    command = (sys.executable, "-m", "sidecar")
-    if bug:
-        command = (sys.executable, str(Path(__file__).parents[1] / "slow_bugs.py"))
-    text, server = config(times, most)
-    with Sink() as sink:
-        filled = text % (PATH, SECRET, sink.url)
-        daemon = Daemon(folder, filled, server=server, command=command, env={"PROOF_SLOW_BUG": bug})
-        with daemon:
-            try:
-                _besiege(job, daemon, connections, windows, window_s)
-            except AssertionError as e:
-                job.found.append(f"seed {job.seed}: {e}")
+    command = (sys.executable, str(BUGS)) if spoiled else (sys.executable, "-m", "sidecar")
+    text, server = config(TIMES[connections], int(most))
+    with Sink() as sink, Daemon(folder, text % (PATH, SECRET, sink.url), server=server, command=command) as daemon:
+        job.found += [f"seed {job.seed}: {w}" for w in _besiege(job, daemon, connections)]
     job.count += connections
 
 
-def _besiege(job: Job, daemon: Daemon, connections: int, windows: int, window_s: float) -> None:
+def _besiege(job: Job, daemon: Daemon, connections: int) -> Iterator[str]:
+    windows, window_s = (3, 5.0) if connections == MANY else (1, 2.0)
     limit_s = max(TIMES[connections]) + LATE_S
     seed = job.rand.randrange(1 << 30)
     quiet = [honest(daemon, window_s, seed + n) for n in range(windows)]
@@ -138,20 +130,25 @@ def _besiege(job: Job, daemon: Daemon, connections: int, windows: int, window_s:
         attack.hoard()
         opened_s = time.monotonic()
         loud = [honest(daemon, window_s, seed + n) for n in range(windows)]
-        left_s = opened_s + limit_s - time.monotonic()
-        eventually(
-            lambda: files(daemon) <= before_files + 4, max(left_s, 0.1), "the slow connections are closed in time"
-        )
+        try:
+            left_s = max(0.1, opened_s + limit_s - time.monotonic())
+            eventually(lambda: files(daemon) <= before_files + 4, left_s, "the slow connections are closed in time")
+        except AssertionError as e:
+            yield f"{e}: {files(daemon):,} descriptors, {before_files:,} before"
         allowed = before_kib + (BUFFERED_MIB << 10) + connections * KIB_PER_CONNECTION + SPARE_KIB
-        assert peak() <= allowed, f"{peak():,} KiB of memory under attack, {before_kib:,} before, {allowed:,} allowed"
+        if peak() > allowed:
+            yield f"{peak():,} KiB of memory under attack, {before_kib:,} before, {allowed:,} allowed"
     failed = sum(w["failed"] for w in quiet + loud)
-    assert not failed, f"{failed} honest requests got no 2xx"
-    calm, under = (median([w["p99"] for w in ws]) for ws in (quiet, loud))
-    allowed_ms = max(RATIO * calm, calm + FLOOR_MS)
-    assert under <= allowed_ms, f"p99 of honest senders {under} ms under attack, {calm} ms before"
+    if failed:
+        yield f"{failed} honest requests got no 2xx"
+    # A second of few requests has no p99 to speak of: there the nine in ten that are quickest are looked at.
+    q = "p99" if connections == MANY else "p90"
+    calm, under, late = (median([w[name] for w in ws]) for ws, name in ((quiet, q), (loud, q), (loud, "late")))
+    if under > max(RATIO * calm, calm + FLOOR_MS) + late:
+        yield f"{q} of honest senders {under} ms under attack, {calm} ms before, {late} ms of it theirs"
     ended = daemon.process
-    assert ended is not None
-    assert ended.poll() is None, f"the daemon ended with {ended.returncode}"
+    if ended is None or ended.poll() is not None:
+        yield f"the daemon ended: {daemon.tail(3)}"
     job.note("honest requests", int(sum(w["answered"] for w in loud)))
 
 
@@ -163,13 +160,12 @@ def run(job: Job) -> None:
 
 
 def control(job: Job) -> list[str]:
-    """Bodies without a timer, and a buffer without an end."""
-    words = {"no timer": "closed in time", "no end": "of memory"}
-    for bug, word in words.items():
-        attempt = job.sub(bug.replace(" ", "-"), 1)
-        siege(attempt, FEW, bug)
-        assert any(word in line for line in attempt.found), f"{bug}: {attempt.found}"
-    return ["no timer of bodies", "a buffer without an end"]
+    """All three in one daemon, each of which shows in its own way."""
+    attempt = job.sub("spoiled", 1)
+    siege(attempt, FEW, spoiled=True)
+    for word in ("closed in time", "KiB of memory", "of honest senders"):
+        assert any(word in line for line in attempt.found), f"{word}: {attempt.found}"
+    return ["no timer of bodies", "a buffer without an end", "a stall for each connection"]
 
 
 SHARD = Shard("slow", ("P11", "P12"), "slow connections", run, control, weight=1.5, needs=("slowhttptest",))
