@@ -18,6 +18,7 @@ import msgspec
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalError
+from sidecar.journal import meta
 from sidecar.journal.books import Books
 from sidecar.journal.clock import ClockReading, JournalClock
 from sidecar.journal.dedup_index import DedupIndex
@@ -172,8 +173,7 @@ class Journal:
         assert not self._started
         if self._name(sources, destinations):
             with self._environment.env.begin(write=True) as txn:
-                row = msgspec.msgpack.encode(self._environment.names)
-                txn.put(b"names", row, db=self._environment.db[b"meta"])
+                txn.put(b"names", meta.pack(self._environment.names), db=self._environment.db[b"meta"])
 
     async def register_live(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
         """The same for a running journal; the names may be used when this returns."""
@@ -540,9 +540,9 @@ def _adopt(environment: Environment) -> None:
         if identity.copied:
             identity.journal_ids.append((environment.state.last_seq + 1, secrets.randbits(32)))
             identity.copied = False
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=environment.db[b"meta"])
+            txn.put(b"identity", meta.pack(identity), db=environment.db[b"meta"])
         row = msgspec.structs.replace(environment.state, clean=False)
-        txn.put(b"state", msgspec.msgpack.encode(row), db=environment.db[b"meta"])
+        txn.put(b"state", meta.pack(row), db=environment.db[b"meta"])
 
 
 def _copy(environment: Environment, path: str) -> int:
@@ -551,10 +551,10 @@ def _copy(environment: Environment, path: str) -> int:
     data = os.path.join(path, "data.mdb")
     copy = lmdb.open(path, map_size=environment.capacity_bytes, max_dbs=8, mode=0o600)
     try:
-        meta = copy.open_db(b"meta")
+        table = copy.open_db(b"meta")
         with copy.begin(write=True) as txn:
             identity = msgspec.structs.replace(environment.identity, copied=True)
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=meta)
+            txn.put(b"identity", meta.pack(identity), db=table)
     finally:
         copy.close()
     os.chmod(data, 0o600)

@@ -14,9 +14,9 @@ from collections.abc import Callable, Collection
 from typing import Any, Protocol
 
 import lmdb
-import msgspec
 
 from sidecar.clock import Clock
+from sidecar.journal import meta
 from sidecar.journal.changes import find_block
 from sidecar.journal.environment import Environment, StateRow
 from sidecar.journal.records import (
@@ -72,8 +72,12 @@ class View:
         self._deadline_s = float("inf") if seconds is None else self._deadline_s - MAX_SLICE_S + seconds
 
     def state(self) -> StateRow:
-        """The books as of this snapshot."""
-        return msgspec.msgpack.decode(self.txn.get(b"state", b"", db=self.db[b"meta"]), type=StateRow)
+        """The books as of this snapshot.
+
+        Raises:
+            CorruptRecord: They are damaged.
+        """
+        return meta.unpack(self.txn.get(b"state", db=self.db[b"meta"]), StateRow)
 
     def block(self, first: int) -> bytes | None:
         """A block of events, copied out; the last one is kept at hand."""
