@@ -171,9 +171,9 @@ class View:
         try:
             event = self.event(first, slot)
         except CorruptRecord:
+            event = None
+        if event is None:  # an event is kept for as long as one of its deliveries is owed
             self.corrupt.append(first + slot)
-            return None
-        if event is None:
             return None
         return Delivery(
             event,
@@ -293,9 +293,10 @@ class View:
                     try:
                         row = self.row(destination, first)
                     except CorruptRecord:
-                        self.corrupt.append(seq)
                         row = None
-                    if row is not None and row.state(seq - first) is wanted:
+                    if row is None or row.state(seq - first) is not wanted:
+                        self.corrupt.append(seq)  # rows of `due` come and go together with what they point at
+                    else:
                         d = self.delivery(destination, first, seq - first, row.record(seq - first), wanted)
                         if d is not None:
                             found.append(d)
