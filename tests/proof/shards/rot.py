@@ -36,8 +36,8 @@ async def make(path: Path, job: Job) -> Known:
     """A journal with events in every state."""
     books = Books.open(str(path), FakeClock(), max_size_bytes=32 << 20)
     known: Known = {}
-    many = job.rand.random() < 0.3  # a tree of more than two floors
-    for n in range(300 if many else 40):
+    many = job.rand.random() < 0.15  # a tree with more branches
+    for n in range(150 if many else 40):
         body = (b"%d-" % n) * (job.rand.choice(SIZES[:2] if many else SIZES) // 3)
         event = await books.stored(body, destinations=("app", "mail"), key=f"n{n}")
         known[event.id] = (event.body, tuple(event.headers))
