@@ -9,6 +9,7 @@ CYCLES ?= 200
 PROOF_MINUTES ?= 10
 PROOF_SEED ?= 0
 PROOF_SHARDS ?=
+PROOF_WORKERS ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -93,7 +94,8 @@ cost: $(VENV)/.installed-dev ## Count what an event costs, beside the table in t
 
 .PHONY: proof
 proof: $(VENV)/.installed-dev ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
-	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)"; \
+	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)" \
+		--workers $(PROOF_WORKERS); \
 		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
 
 .PHONY: clean
