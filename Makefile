@@ -41,7 +41,7 @@ test-deploy: $(VENV)/.installed-dev ## As root on Debian: build the image, run i
 	@$(BIN)/python -m pytest -q -m privileged tests/privileged $(ARGS)
 
 .PHONY: check
-check: check-static test ## All that must hold before a change lands: format, lint, types, imports, generated files, tests
+check: check-static check-mirrors test ## All that must hold before a change lands: format, lint, types, imports, generated files, tests
 
 .PHONY: check-static
 check-static: check-format check-lint check-types check-imports check-generated ## The same without the tests
@@ -65,6 +65,10 @@ check-imports: $(VENV)/.installed-dev
 .PHONY: check-generated
 check-generated: $(VENV)/.installed-dev
 	@$(BIN)/python scripts/generate.py --check
+
+.PHONY: check-mirrors
+check-mirrors: $(VENV)/.installed-dev ## See that every pure module has all its branches covered by its own test, run alone
+	@$(BIN)/python scripts/check_mirrors.py
 
 .PHONY: fmt
 fmt: $(VENV)/.installed-dev ## Format the code and mend what the linter can

@@ -25,6 +25,7 @@ __all__ = ["Api", "PREFIX", "ROUTES"]
 
 PREFIX = "/api/v1/"
 _ALIVE_S = 15.0  # an idle stream says so, and finds out that its reader has gone
+_GATHER_S = 0.05  # what a tail waits for more after it wrote: a write costs more than its rows
 
 MAX_WINDOW_S = 24 * 3600.0
 """How long a secret may be expected."""
@@ -46,11 +47,10 @@ class Api:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._stopping = False
 
     def stop(self) -> None:
         """End the streams."""
-        self._stopping = True
+        self._gateway.feed.end()
 
     def allowed(self, path: str) -> tuple[str, ...]:
         """The methods of a path below ``PREFIX``; none when there is no such endpoint."""
@@ -233,24 +233,22 @@ class Api:
         if name not in {source.name for source in self._gateway.sources()}:
             raise ApiError(404, "not_found", f'no source "{safe_text(name)}"')
 
-    async def _tail(self, wanted: dict[str, str]) -> AsyncIterator[dict[str, Any] | None]:
+    async def _tail(self, wanted: dict[str, str]) -> AsyncIterator[bytes | dict[str, Any] | None]:
         feed = self._gateway.feed
         watcher = feed.watch()
-        dropped = 0
         try:
             yield None
-            while not self._stopping:
+            while not feed.ended:
                 try:
-                    rows = await asyncio.wait_for(watcher.next(), _ALIVE_S)
+                    told, dropped = await asyncio.wait_for(watcher.next(), _ALIVE_S)
                 except TimeoutError:
                     yield None
                     continue
-                if watcher.dropped > dropped:
-                    yield {"type": "dropped", "dropped": watcher.dropped - dropped}
-                    dropped = watcher.dropped
-                for row in rows:
-                    if all(row.get(k) == v for k, v in wanted.items()):
-                        yield {k: safe_text(v) if isinstance(v, str) else v for k, v in row.items()}
+                if dropped:
+                    yield {"type": "dropped", "dropped": dropped}
+                if lines := b"".join([t.line for t in told if all(t.row.get(k) == v for k, v in wanted.items())]):
+                    yield lines
+                await asyncio.sleep(_GATHER_S)
         finally:
             feed.unwatch(watcher)
 

@@ -40,9 +40,12 @@ class Reply(msgspec.Struct, frozen=True):
 
 
 class Stream(msgspec.Struct, frozen=True):
-    """An answer that comes line by line: each value is one line of JSON, None an empty line to say we are alive."""
+    """An answer that comes line by line.
 
-    rows: AsyncIterator[dict[str, Any] | None]
+    A value becomes one line of JSON, bytes are lines made already, and None is an empty line that says we are alive.
+    """
+
+    rows: AsyncIterator[bytes | dict[str, Any] | None]
 
 
 class ApiError(Exception):

@@ -276,13 +276,19 @@ async def _body(request: web.BaseRequest) -> bytes:
     return b"".join(parts)
 
 
+def _line(row: bytes | dict[str, Any] | None) -> bytes:
+    if isinstance(row, bytes):
+        return row
+    return b"\n" if row is None else msgspec.json.encode(row) + b"\n"
+
+
 async def _send_stream(request: web.BaseRequest, stream: Stream) -> web.StreamResponse:
     response = web.StreamResponse(headers=_SECURITY_HEADERS | {"Content-Type": "application/x-ndjson"})
     rows: Any = stream.rows
     try:
         await response.prepare(request)
         async for row in rows:
-            await response.write(b"\n" if row is None else msgspec.json.encode(row) + b"\n")
+            await response.write(_line(row))
         await response.write_eof()
     except ConnectionError:
         pass  # the reader has gone; what is committed stays

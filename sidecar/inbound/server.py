@@ -48,6 +48,7 @@ class Listener:
         )
         self._tick_s = max(_TICK_FLOOR_S, min(_TICK_S, shortest / 8))
         self._shared = Shared(options, app, metrics, clock, tick_s=self._tick_s)
+        self._shared.on_first = self._begin_ticking
         self._servers: list[asyncio.Server] = []
         self._sockets: list[tuple[str, int]] = []  # path and inode of Unix sockets
         self._timer: asyncio.TimerHandle | None = None
@@ -99,12 +100,20 @@ class Listener:
                 f"cannot listen on {listen}: {e.strerror or e}", "is another process there, or the address not ours?"
             ) from e
         self._servers.append(server)
+
+    def _begin_ticking(self) -> None:
         if self._timer is None:
             self._tick()
 
     def _tick(self) -> None:
         self._shared.tick()
-        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick)
+        self._timer = asyncio.get_running_loop().call_later(self._tick_s, self._tick_on)
+
+    def _tick_on(self) -> None:
+        """Tick while there is a connection: without one nothing can be late, and an idle process stays asleep."""
+        self._timer = None
+        if self._shared.order:
+            self._tick()
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; open connections go on. Safe to call twice."""

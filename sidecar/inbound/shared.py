@@ -56,6 +56,7 @@ class Shared:
         refusing: From now on every answer ends its connection.
         date: The current Date line, complete; refreshed by ``tick``.
         idle_until_s: When a connection that is idle from now on may be closed; refreshed by ``tick``.
+        on_first: Called before the first of the connections comes in: from now on somebody has to ``tick``.
     """
 
     def __init__(
@@ -70,6 +71,7 @@ class Shared:
         self.refusing = False
         self.date = b""
         self.idle_until_s = NEVER
+        self.on_first: Callable[[], None] = lambda: None
         self._clock = clock
         self._metrics = metrics
         self._tick_s = tick_s
@@ -96,7 +98,9 @@ class Shared:
         Returns:
             False when every connection there is waits for an answer of ours: then the new one has to go.
         """
-        if len(self.order) >= self.options.max_connections:
+        if not self.order:
+            self.on_first()
+        elif len(self.order) >= self.options.max_connections:
             self._metrics.connections_shed.inc()
             oldest = next((m for m in self.order if not m.owed), None)
             if oldest is None:

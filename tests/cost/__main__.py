@@ -13,7 +13,7 @@ from tests.cost.costs import COSTS
 from tests.cost.function_calls import function_calls
 from tests.cost.instructions import instructions
 from tests.cost.lmdb_calls import lmdb_calls
-from tests.cost.size import idle, installed_mib, loaded_modules, wheel_kib
+from tests.cost.size import awakenings, idle, installed_mib, loaded_modules, wheel_kib
 from tests.cost.system_calls import system_calls
 
 MEASURES: dict[str, Callable[[Path], float]] = {
@@ -33,6 +33,7 @@ MEASURES: dict[str, Callable[[Path], float]] = {
     "modules loaded by run": lambda f: len(loaded_modules(f)),
     "anonymous memory, idle": lambda f: idle(f)[0],
     "CPU from exec to ready": lambda f: idle(f)[1],
+    "awakenings, idle": awakenings,
 }
 NEEDS = {"system calls": "strace", "instructions": "valgrind"}
 

@@ -52,6 +52,7 @@ COSTS = {
     "modules loaded by run": Cost(535, 0.1, "modules"),
     "anonymous memory, idle": Cost(40, 0, "MiB"),
     "CPU from exec to ready": Cost(0.4, 1.5, "s"),
+    "awakenings, idle": Cost(4.8, 0.4, "a second"),
 }
 
 

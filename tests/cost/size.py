@@ -1,28 +1,33 @@
-"""How much there is of it: the wheel, what an installation takes on disk, what a running daemon takes in memory."""
+"""How much there is of it: the wheel, an installation on disk, a daemon in memory, and how often one wakes for nothing."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from importlib import metadata
 from pathlib import Path
 
 from tests.bench.machine import anonymous_mib, cpu_s
 from tests.cost.turns import daemon_of
-from tests.support.daemon import REPOSITORY, eventually, free_port
+from tests.support.daemon import REPOSITORY, Daemon, eventually, free_port
 
-__all__ = ["idle", "installed_mib", "loaded_modules", "requirements", "wheel_kib"]
+__all__ = ["awakenings", "idle", "installed_mib", "loaded_modules", "requirements", "wheel_kib"]
+
+_SETTLED_S, _WATCHED_S = 1.5, 4.0
 
 
-def wheel_kib(folder: Path) -> float:
+def wheel_kib(folder: Path, source: Path = REPOSITORY) -> float:
     """Build the wheel and weigh it."""
     command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
-    subprocess.run(command, cwd=REPOSITORY, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, cwd=source, check=True, capture_output=True, timeout=60)
     (wheel,) = folder.glob("*.whl")
     return wheel.stat().st_size / 1024
 
@@ -47,10 +52,10 @@ def requirements() -> set[str]:
     return found
 
 
-def installed_mib() -> float:
-    """Bytes of all files of an installation, compiled ones left out: they are made on the way."""
+def installed_mib(*more: str) -> float:
+    """MiB of all files of an installation and of more distributions, compiled ones left out: they are made on the way."""
     size = sum(f.stat().st_size for f in (REPOSITORY / "sidecar").rglob("*") if f.is_file() and f.suffix != ".pyc")
-    for name in requirements() - {"webhook-sidecar"}:
+    for name in requirements() - {"webhook-sidecar"} | {*more}:
         for file in metadata.files(name) or ():
             path = Path(str(file.locate()))
             if path.suffix != ".pyc" and path.is_file():
@@ -58,11 +63,33 @@ def installed_mib() -> float:
     return size / (1 << 20)
 
 
-def idle(folder: Path) -> tuple[float, float]:
+def idle(folder: Path, env: Mapping[str, str] | None = None) -> tuple[float, float]:
     """Anonymous memory in MiB of a daemon that has just become ready, and the CPU seconds it took to get there."""
-    daemon = daemon_of(folder, f"http://127.0.0.1:{free_port()}/in", [sys.executable, "-m", "sidecar"])
-    with daemon:
+    with _idle_daemon(folder, env) as daemon:
         return anonymous_mib(daemon.pid), sum(cpu_s(daemon.pid))
+
+
+def awakenings(folder: Path, *, connected: bool = False) -> float:
+    """How often a second the threads of a daemon wake while nothing happens, with a sender connected that says nothing or not."""
+    with _idle_daemon(folder) as daemon, contextlib.ExitStack() as stack:
+        if connected:
+            stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port)))
+        time.sleep(_SETTLED_S)
+        before, begin_s = _switches(daemon.pid), time.monotonic()
+        time.sleep(_WATCHED_S)
+        return (_switches(daemon.pid) - before) / (time.monotonic() - begin_s)
+
+
+def _idle_daemon(folder: Path, env: Mapping[str, str] | None = None) -> Daemon:
+    command = [sys.executable, "-m", "sidecar"]
+    return daemon_of(folder, f"http://127.0.0.1:{free_port()}/in", command, dict(env or {}))
+
+
+def _switches(pid: int) -> int:
+    """How often the threads of a process went to sleep by themselves."""
+    tasks = [task / "status" for task in Path(f"/proc/{pid}/task").iterdir()]
+    found = [re.search(r"^voluntary_ctxt_switches:\s+(\d+)", task.read_text(), re.MULTILINE) for task in tasks]
+    return sum(int(n[1]) for n in found if n is not None)
 
 
 def loaded_modules(folder: Path, env: Mapping[str, str] | None = None) -> set[str]:

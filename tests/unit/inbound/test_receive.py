@@ -533,17 +533,17 @@ async def test_watchers_see_every_outcome():
     world.send(signed("slack", CHALLENGE), CHALLENGE)
     world.send(head())
     world.send(head(b"/x"))
-    rows = await asyncio.wait_for(watcher.next(), 1)
+    told, _ = await asyncio.wait_for(watcher.next(), 1)
     base = {"type": "received", "at_ms": NOW, "source": "s"}
     accepted = {"event_id": "wse_00000000000000000000000001", "key": "Ev1", "bytes": len(body)}
-    assert rows == [
+    assert [t.row for t in told] == [
         {**base, "outcome": "accepted", **accepted},
         {**base, "outcome": "duplicate", "event_id": "wse_1", "key": "Ev1", "bytes": len(body)},
         {**base, "outcome": "handshake"},
         {**base, "outcome": "unauthorized", "reason": "missing_header"},
         {**base, "source": "unknown", "outcome": "not_found"},
     ]
-    json.dumps(rows)
+    json.dumps([t.row for t in told])
 
 
 # --- bugs

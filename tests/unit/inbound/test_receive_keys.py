@@ -274,4 +274,5 @@ async def test_whoever_watches_sees_handshakes():
     world = World(handshake=HANDSHAKES["meta"], handshake_token=b"t0ken")
     watcher = world.feed.watch()
     world.send(b"", method=b"GET", query=b"hub.mode=subscribe&hub.challenge=1&hub.verify_token=t0ken")
-    assert [row["outcome"] for row in await watcher.next()] == ["handshake"]
+    told, _ = await watcher.next()
+    assert [t.row["outcome"] for t in told] == ["handshake"]

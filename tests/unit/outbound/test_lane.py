@@ -662,7 +662,9 @@ def test_watchers_see_attempts_holds_and_recoveries():
         await asyncio.sleep(5)
         return await watcher.next()
 
-    rows = run(main(), w.loop)
+    told, dropped = run(main(), w.loop)
+    rows = [t.row for t in told]
+    assert dropped == 0
     assert [r["type"] for r in rows] == ["attempt", "held", "attempt", "recovered"]
     assert rows[0]["outcome"] == "connect"
     assert rows[1]["error"] == "connection refused"
