@@ -18,6 +18,7 @@ import msgspec
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalError
+from sidecar.journal import meta
 from sidecar.journal.books import Books
 from sidecar.journal.clock import ClockReading, JournalClock
 from sidecar.journal.dedup_index import DedupIndex
@@ -25,6 +26,7 @@ from sidecar.journal.environment import Environment, fsync_path, open_environmen
 from sidecar.journal.lookups import AuditScan, EventScan
 from sidecar.journal.reader import Reader
 from sidecar.journal.records import encode_event, events_block, events_key
+from sidecar.journal.recount import Recount
 from sidecar.journal.retention import Retention
 from sidecar.journal.types import (
     AppendDone,
@@ -55,6 +57,8 @@ log = get_logger("journal")
 
 SEQ_GAP = 65_536  # after an unclean stop: seqs that were given out but never committed are not given out again
 AUDIT_PATIENCE_S = 1.0
+RECOUNT_AFTER_S = 5.0  # not while the lanes begin
+RECOUNT_EVERY_S = 3600.0
 
 # What rows and pages that rotted can end in, other than a checksum that disagrees.
 _UNREADABLE = (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError, LookupError)
@@ -97,6 +101,7 @@ class Journal:
             failpoint,
         )
         self._reader = Reader(environment, clock, self._note_corrupt)
+        self._recount = Recount(self._note_missing)
         self._seq = environment.state.last_seq + (1 if environment.was_clean else SEQ_GAP)
         self._on_batch: OnBatch = lambda _events, _seq: None
         self._on_due: Callable[[str], None] = lambda _: None
@@ -172,8 +177,7 @@ class Journal:
         assert not self._started
         if self._name(sources, destinations):
             with self._environment.env.begin(write=True) as txn:
-                row = msgspec.msgpack.encode(self._environment.names)
-                txn.put(b"names", row, db=self._environment.db[b"meta"])
+                txn.put(b"names", meta.pack(self._environment.names), db=self._environment.db[b"meta"])
 
     async def register_live(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
         """The same for a running journal; the names may be used when this returns."""
@@ -220,6 +224,7 @@ class Journal:
         self._reader.start(loop)
         if not self._read_only:
             self._writer.start(loop, self._finished, self._fatal)
+            loop.call_later(RECOUNT_AFTER_S, self._recount_often, loop)
 
     def close(self) -> None:
         """Commit what is queued, mark the journal clean, end the threads, give the lock back. Safe to call twice.
@@ -526,6 +531,16 @@ class Journal:
             arrival.done(Refusal.STORAGE_ERROR)
         self._on_fatal(error)
 
+    def _recount_often(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._started:
+            self._reader.scan(self._recount)
+            loop.call_later(RECOUNT_EVERY_S, self._recount_often, loop)
+
+    def _note_missing(self, count: int) -> None:
+        # On the reader thread, as below.
+        self.quarantined += count
+        self._metrics.journal_quarantined.inc(by=count)
+
     def _note_corrupt(self, seq: int) -> None:
         # On the reader thread: a counter and a queued log line are all it touches.
         self.quarantined += 1
@@ -540,9 +555,9 @@ def _adopt(environment: Environment) -> None:
         if identity.copied:
             identity.journal_ids.append((environment.state.last_seq + 1, secrets.randbits(32)))
             identity.copied = False
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=environment.db[b"meta"])
+            txn.put(b"identity", meta.pack(identity), db=environment.db[b"meta"])
         row = msgspec.structs.replace(environment.state, clean=False)
-        txn.put(b"state", msgspec.msgpack.encode(row), db=environment.db[b"meta"])
+        txn.put(b"state", meta.pack(row), db=environment.db[b"meta"])
 
 
 def _copy(environment: Environment, path: str) -> int:
@@ -551,10 +566,10 @@ def _copy(environment: Environment, path: str) -> int:
     data = os.path.join(path, "data.mdb")
     copy = lmdb.open(path, map_size=environment.capacity_bytes, max_dbs=8, mode=0o600)
     try:
-        meta = copy.open_db(b"meta")
+        table = copy.open_db(b"meta")
         with copy.begin(write=True) as txn:
             identity = msgspec.structs.replace(environment.identity, copied=True)
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=meta)
+            txn.put(b"identity", meta.pack(identity), db=table)
     finally:
         copy.close()
     os.chmod(data, 0o600)

@@ -24,6 +24,7 @@ import msgspec
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalFull
+from sidecar.journal import meta
 from sidecar.journal.books import Books
 from sidecar.journal.changes import Changes
 from sidecar.journal.clock import JournalClock
@@ -373,9 +374,9 @@ class Writer:
             for destination, seq in list(self.fresh_from.items()):
                 books.fresh_from[destination] = seq
             if self._names_changed:
-                txn.put(b"names", msgspec.msgpack.encode(environment.names), db=self._db[b"meta"])
+                txn.put(b"names", meta.pack(environment.names), db=self._db[b"meta"])
             row = books.row(self._journal_clock.reading(), clean=False)
-            txn.put(b"state", msgspec.msgpack.encode(row), db=self._db[b"meta"])
+            txn.put(b"state", meta.pack(row), db=self._db[b"meta"])
             self._failpoint("before_commit")
             txn.commit()
         except BaseException:
@@ -513,7 +514,7 @@ class Writer:
             for destination, seq in list(self.fresh_from.items()):
                 self.books.fresh_from[destination] = seq
             row = self.books.row(self._journal_clock.reading(), clean=True)
-            txn.put(b"state", msgspec.msgpack.encode(row), db=self._db[b"meta"])
+            txn.put(b"state", meta.pack(row), db=self._db[b"meta"])
 
     def _die(self, error: BaseException) -> None:
         # What the failed commit left on disk is unknown, so nothing more is acknowledged; a restart finds out.
