@@ -43,7 +43,7 @@ from sidecar.journal.types import (
     Refused,
     Settlement,
 )
-from sidecar.journal.writer import Arrival, Batch, Work, Writer, journal_id_of, put_body
+from sidecar.journal.writer import Arrival, Batch, Work, Writer, put_body
 from sidecar.lifecycle import Change
 from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
@@ -354,7 +354,7 @@ class Journal:
 
     def _find(self, ref: Ref, needs: str | None) -> Refused | None:
         parsed = parse_event_id(ref.event_id)
-        if parsed is None or parsed[1] != journal_id_of(self._environment, parsed[2]):
+        if parsed is None or parsed[1] != self._environment.identity.journal_id(parsed[2]):
             return Refused.NOT_FOUND
         known = self._writer.destinations
         if ref.destination not in known or (needs is not None and needs not in known):

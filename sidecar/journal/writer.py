@@ -454,7 +454,7 @@ class Writer:
         if a.claim.redrive_dead:
             revived = changes.revive_dead(first.seq, range(len(self._environment.names.destinations)), REVIVE_EVERY_MS)
         return Duplicate(
-            format_event_id(first.received_at_ms, journal_id_of(self._environment, first.seq), first.seq),
+            format_event_id(first.received_at_ms, self._environment.identity.journal_id(first.seq), first.seq),
             self._environment.names.acks[first.ack],
             first.body_digest != a.claim.body_digest,
             revived,
@@ -543,11 +543,6 @@ def put_body(txn: lmdb.Transaction, db: dict[bytes, Any], event: Event) -> bool:
     for key, value in body_parts(event.seq, event.body):
         txn.put(key, value, db=db[b"bodies"])
     return True
-
-
-def journal_id_of(environment: Environment, seq: int) -> int:
-    """The journal id that ids with this seq carry (a restored copy takes a new one from its next seq on)."""
-    return next(i for first, i in reversed(environment.identity.journal_ids) if seq >= first)
 
 
 class _Block:
