@@ -18,6 +18,8 @@ import msgspec
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalError
+from sidecar.journal.batch import Arrival, Batch, Work
+from sidecar.journal.block import put_body
 from sidecar.journal.books import Books
 from sidecar.journal.clock import ClockReading, JournalClock
 from sidecar.journal.dedup_index import DedupIndex
@@ -43,7 +45,7 @@ from sidecar.journal.types import (
     Refused,
     Settlement,
 )
-from sidecar.journal.writer import Arrival, Batch, Work, Writer, put_body
+from sidecar.journal.writer import Writer
 from sidecar.lifecycle import Change
 from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
@@ -96,6 +98,7 @@ class Journal:
             metrics,
             failpoint,
         )
+        self._numbers, self._room = self._writer.numbers, self._writer.room
         self._reader = Reader(environment, clock, self._note_corrupt)
         self._seq = environment.state.last_seq + (1 if environment.was_clean else SEQ_GAP)
         self._on_batch: OnBatch = lambda _events, _seq: None
@@ -170,32 +173,15 @@ class Journal:
     def register(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
         """Give names their numbers, before ``start``."""
         assert not self._started
-        if self._name(sources, destinations):
+        self._numbers.add(sources, destinations)
+        if self._numbers.changed:
             with self._environment.env.begin(write=True) as txn:
-                row = msgspec.msgpack.encode(self._environment.names)
-                txn.put(b"names", row, db=self._environment.db[b"meta"])
+                self._numbers.write(txn)
+            self._numbers.changed = False
 
     async def register_live(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
         """The same for a running journal; the names may be used when this returns."""
-
-        def run(_work: Work) -> None:
-            if self._name(sources, destinations):
-                self._writer.names_changed()
-
-        await self._command(run)
-
-    def _name(self, sources: Iterable[str], destinations: Iterable[str]) -> bool:
-        names, writer, changed = self._environment.names, self._writer, False
-        for known, numbers, wanted in (
-            (names.sources, writer.sources, sources),
-            (names.destinations, writer.destinations, destinations),
-        ):
-            for name in wanted:
-                if name not in numbers:
-                    known.append(name)
-                    numbers[name] = len(known) - 1
-                    changed = True
-        return changed
+        await self._command(lambda _: self._numbers.add(sources, destinations))
 
     def start(
         self,
@@ -248,20 +234,22 @@ class Journal:
             ack: How it is answered, remembered for its duplicates.
             done: Called once on the loop: Appended after the commit, Duplicate, or the Refusal.
         """
-        writer = self._writer
-        if writer.refusal is not None:
-            done(writer.refusal)
+        room = self._room
+        if room.refusal is not None:
+            done(room.refusal)
             return
         seq = self._seq
         self._seq = seq + 1
         event.seq = seq
         event.accepted_at_ms = self._journal_clock.now_ms()
         event.id = format_event_id(event.received_at_ms, self.journal_id, seq)
-        source = writer.sources[event.source]
-        numbers = writer.destinations
+        source = self._numbers.sources[event.source]
+        numbers = self._numbers.destinations
         destinations = tuple([numbers[d] for d in event.destinations])
         payload = encode_event(event, source, destinations)
-        writer.append(Arrival(event, claim, ack, done, payload, source, destinations, len(payload) + len(event.body)))
+        self._writer.append(
+            Arrival(event, claim, ack, done, payload, source, destinations, len(payload) + len(event.body))
+        )
 
     def settle(self, settlement: Settlement) -> None:
         """Say what became of a claimed delivery; ``settlement.done`` is called after the commit."""
@@ -269,11 +257,11 @@ class Journal:
 
     def note_fresh_from(self, destination: str, seq: int) -> None:
         """Every fresh delivery of this destination has at least this seq; stored with the next commit."""
-        self._writer.fresh_from[self._writer.destinations[destination]] = seq
+        self._writer.fresh_from[self._numbers.destinations[destination]] = seq
 
     def fresh_from(self, destination: str) -> int:
         """Where a lane starts to read after a restart."""
-        return self._writer.books.fresh_from.get(self._writer.destinations[destination], 0)
+        return self._writer.books.fresh_from.get(self._numbers.destinations[destination], 0)
 
     # --- claim
 
@@ -281,14 +269,14 @@ class Journal:
         self, destination: str, from_seq: int, *, max_events: int, max_bytes: int, skip: Collection[int]
     ) -> FreshWindow:
         """Read fresh deliveries in order of arrival, at most 4 MiB and 50 ms worth of them."""
-        number, limits = self._writer.destinations[destination], (max_events, max_bytes)
+        number, limits = self._numbers.destinations[destination], (max_events, max_bytes)
         found = await self._reader.read(lambda view: view.window(number, from_seq, limits, skip), lane=True)
         assert isinstance(found, FreshWindow)
         return found
 
     async def due(self, destination: str, *, max_events: int, max_bytes: int, skip: Collection[int]) -> DueWindow:
         """Read deliveries whose waiting time is over."""
-        number, limits = self._writer.destinations[destination], (max_events, max_bytes)
+        number, limits = self._numbers.destinations[destination], (max_events, max_bytes)
         now_ms = self.clock_ms()
         found = await self._reader.read(lambda view: view.due(number, now_ms, limits, skip), lane=True)
         assert isinstance(found, DueWindow)
@@ -296,7 +284,7 @@ class Journal:
 
     async def dying(self, destination: str, *, limit: int, skip: Collection[int]) -> list[Delivery]:
         """Read deliveries that were given up and whose dead-letter file is still to be written."""
-        number, limits = self._writer.destinations[destination], (limit, 1 << 30)
+        number, limits = self._numbers.destinations[destination], (limit, 1 << 30)
         found = await self._reader.read(lambda view: view.due(number, 0, limits, skip, dying=True))
         assert isinstance(found, DueWindow)
         return found.deliveries
@@ -324,14 +312,14 @@ class Journal:
         """Settle pending deliveries as redirected; each is pending at ``to`` instead."""
 
         def run(work: Work, seq: int, ref: Ref) -> Refused | None:
-            numbers = self._writer.destinations
+            numbers = self._numbers.destinations
             return work.changes.redirect(seq, numbers[ref.destination], numbers[to])
 
         return await self._each(refs, run, needs=to)
 
     async def _change(self, refs: Sequence[Ref], change: Change, to: str | None) -> OperatorResult:
         def run(work: Work, seq: int, ref: Ref) -> Refused | None:
-            return work.changes.change(seq, self._writer.destinations[to or ref.destination], change)
+            return work.changes.change(seq, self._numbers.destinations[to or ref.destination], change)
 
         return await self._each(refs, run, needs=to)
 
@@ -356,7 +344,7 @@ class Journal:
         parsed = parse_event_id(ref.event_id)
         if parsed is None or parsed[1] != self._environment.identity.journal_id(parsed[2]):
             return Refused.NOT_FOUND
-        known = self._writer.destinations
+        known = self._numbers.destinations
         if ref.destination not in known or (needs is not None and needs not in known):
             return Refused.UNKNOWN_DESTINATION
         return None
@@ -377,9 +365,9 @@ class Journal:
         Raises:
             JournalError: No room, or the old id is still in use by other bytes.
         """
-        if self._writer.refusal is not None:
+        if self._room.refusal is not None:
             raise JournalError(
-                f"the journal takes nothing now: {self._writer.refusal.value}", "make room, then try again"
+                f"the journal takes nothing now: {self._room.refusal.value}", "make room, then try again"
             )
         parsed = parse_event_id(event.id)
         if parsed is None:
@@ -391,8 +379,7 @@ class Journal:
         event.accepted_at_ms = self.clock_ms()
         event.verified = verified
         round_ = max((a.round for a in log_), default=0) + 1
-        writer = self._writer
-        source, number = writer.sources[event.source], writer.destinations[destination]
+        source, number = self._numbers.sources[event.source], self._numbers.destinations[destination]
         payload = encode_event(event, source, [number])
 
         def run(work: Work) -> bool:
@@ -445,7 +432,7 @@ class Journal:
 
     async def oldest_pending_ms(self, destination: str) -> int | None:
         """Journal clock at acceptance of the oldest delivery owed; None when nothing is."""
-        number = self._writer.destinations[destination]
+        number = self._numbers.destinations[destination]
         found = await self._reader.read(lambda view: view.oldest_pending_ms(number))
         assert found is None or isinstance(found, int)
         return found
@@ -464,20 +451,20 @@ class Journal:
 
     def stats(self) -> JournalStats:
         """How the journal is doing; cheap, from memory."""
-        w, now_s = self._writer, self._clock.monotonic_s()
+        w, room, now_s = self._writer, self._room, self._clock.monotonic_s()
         return JournalStats(
             journal_id=self.journal_id,
             path=self._environment.path,
-            used_bytes=w.used_bytes,
+            used_bytes=room.used_bytes,
             capacity_bytes=self._environment.capacity_bytes,
-            disk_free_bytes=w.disk_free_bytes,
+            disk_free_bytes=room.disk_free_bytes,
             last_seq=w.books.last_seq,
             commits=w.commits,
             largest_batch=w.largest_batch,
             dedup_keys=self._dedup.keys,
-            fill=w.fill,
-            accepting=w.refusal is None,
-            refusal=w.refusal,
+            fill=room.fill,
+            accepting=room.refusal is None,
+            refusal=room.refusal,
             last_commit_ago_s=now_s - w.last_commit_s,
             writer_stuck_s=now_s - w.busy_since_s if w.busy_since_s else 0.0,
             quarantined=self.quarantined,
