@@ -7,11 +7,9 @@ writer's queue, questions to the reader's.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import lmdb
 import msgspec
@@ -19,14 +17,15 @@ import msgspec
 from sidecar.clock import Clock
 from sidecar.errors import JournalError
 from sidecar.journal.batch import Arrival, Batch, Work
-from sidecar.journal.block import put_body
 from sidecar.journal.books import Books
 from sidecar.journal.clock import ClockReading, JournalClock
+from sidecar.journal.commands import Commands
+from sidecar.journal.copies import adopt, copy_to
 from sidecar.journal.dedup_index import DedupIndex
-from sidecar.journal.environment import Environment, fsync_path, open_environment
+from sidecar.journal.environment import Environment, open_environment
 from sidecar.journal.lookups import AuditScan, EventScan
 from sidecar.journal.reader import Reader
-from sidecar.journal.records import encode_event, events_block, events_key
+from sidecar.journal.records import CorruptRecord, encode_event
 from sidecar.journal.retention import Retention
 from sidecar.journal.types import (
     AppendDone,
@@ -42,7 +41,6 @@ from sidecar.journal.types import (
     JournalStats,
     OperatorResult,
     Ref,
-    Refused,
     Settlement,
 )
 from sidecar.journal.writer import Writer
@@ -62,6 +60,7 @@ AUDIT_PATIENCE_S = 1.0
 _UNREADABLE = (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError, LookupError)
 
 OnBatch = Callable[[list[Event], int], None]
+Result = TypeVar("Result")
 
 
 class Journal:
@@ -99,6 +98,7 @@ class Journal:
             failpoint,
         )
         self._numbers, self._room = self._writer.numbers, self._writer.room
+        self._commands = Commands(environment, self._numbers)
         self._reader = Reader(environment, clock, self._note_corrupt)
         self._seq = environment.state.last_seq + (1 if environment.was_clean else SEQ_GAP)
         self._on_batch: OnBatch = lambda _events, _seq: None
@@ -135,7 +135,7 @@ class Journal:
         environment = open_environment(options, read_only=read_only, wall=now)
         try:
             if not read_only:
-                _adopt(environment)
+                adopt(environment)
             journal = cls(environment, options, clock, metrics or Metrics(), failpoint)
         except _UNREADABLE as e:
             environment.close()
@@ -310,44 +310,10 @@ class Journal:
 
     async def redirect(self, refs: Sequence[Ref], to: str) -> OperatorResult:
         """Settle pending deliveries as redirected; each is pending at ``to`` instead."""
-
-        def run(work: Work, seq: int, ref: Ref) -> Refused | None:
-            numbers = self._numbers.destinations
-            return work.changes.redirect(seq, numbers[ref.destination], numbers[to])
-
-        return await self._each(refs, run, needs=to)
+        return await self._command(lambda work: self._commands.redirect(work, refs, to))
 
     async def _change(self, refs: Sequence[Ref], change: Change, to: str | None) -> OperatorResult:
-        def run(work: Work, seq: int, ref: Ref) -> Refused | None:
-            return work.changes.change(seq, self._numbers.destinations[to or ref.destination], change)
-
-        return await self._each(refs, run, needs=to)
-
-    async def _each(
-        self, refs: Sequence[Ref], run: Callable[[Work, int, Ref], Refused | None], *, needs: str | None
-    ) -> OperatorResult:
-        def all_of(work: Work) -> OperatorResult:
-            result = OperatorResult(0, [])
-            for ref in refs:
-                refused = self._find(ref, needs) or run(work, parse_event_id(ref.event_id)[2], ref)  # type: ignore[index]
-                if refused is None:
-                    result.applied += 1
-                else:
-                    result.refused.append((ref, refused.value))
-            return result
-
-        result = await self._command(all_of)
-        assert isinstance(result, OperatorResult)
-        return result
-
-    def _find(self, ref: Ref, needs: str | None) -> Refused | None:
-        parsed = parse_event_id(ref.event_id)
-        if parsed is None or parsed[1] != self._environment.identity.journal_id(parsed[2]):
-            return Refused.NOT_FOUND
-        known = self._numbers.destinations
-        if ref.destination not in known or (needs is not None and needs not in known):
-            return Refused.UNKNOWN_DESTINATION
-        return None
+        return await self._command(lambda work: self._commands.change(work, refs, change, to))
 
     async def restore(self, event: Event, destination: str, log_: Sequence[Attempt], *, verified: bool) -> str:
         """Bring back an event that the journal no longer has, pending at one destination in a new round.
@@ -378,31 +344,15 @@ class Journal:
             event.seq = parsed[2]
         event.accepted_at_ms = self.clock_ms()
         event.verified = verified
-        round_ = max((a.round for a in log_), default=0) + 1
         source, number = self._numbers.sources[event.source], self._numbers.destinations[destination]
         payload = encode_event(event, source, [number])
-
-        def run(work: Work) -> bool:
-            db = self._environment.db
-            first, slot = event.seq, 0
-            found = work.changes.block_of(event.seq)
-            if found is not None:
-                return False  # it is still there: a replay is what was meant
-            in_parts = put_body(work.txn, db, event)
-            block = events_block(first, {slot: (payload, in_parts)}, event.accepted_at_ms)
-            work.txn.put(events_key(first), block, db=db[b"events"])
-            event.block = first
-            work.changes.enter(first, slot, number, round_, list(log_))
-            work.books.last_seq = max(work.books.last_seq, event.seq)
-            return True
-
-        if not await self._command(run):
+        if not await self._command(lambda work: self._commands.restore(work, event, payload, number, log_)):
             raise JournalError(f"event {event.id} is still in the journal", "replay it from there")
         return event.id
 
-    async def _command(self, run: Callable[[Work], Any]) -> Any:
+    async def _command(self, run: Callable[[Work], Result]) -> Result:
         result = await self._writer.command(run)
-        if isinstance(result, Exception):
+        if isinstance(result, CorruptRecord):
             raise JournalError(f"a record is damaged: {result}", "see: webhook-sidecar journal verify")
         return result
 
@@ -480,12 +430,7 @@ class Journal:
 
         A daemon that opens the copy takes a new journal id, so that ids stay unique.
         """
-
-        def run(view: Any) -> int:
-            del view
-            return _copy(self._environment, path)
-
-        size = await self._reader.read(run)
+        size = await self._reader.read(lambda _: copy_to(self._environment, path))
         assert isinstance(size, int)
         return size
 
@@ -518,33 +463,3 @@ class Journal:
         self.quarantined += 1
         self._metrics.journal_quarantined.inc()
         log.error("a damaged record was left out; it stays pending", seq=seq)
-
-
-def _adopt(environment: Environment) -> None:
-    """Mark the journal as in use; a restored copy takes a new journal id from here on."""
-    identity = environment.identity
-    with environment.env.begin(write=True) as txn:
-        if identity.copied:
-            identity.journal_ids.append((environment.state.last_seq + 1, secrets.randbits(32)))
-            identity.copied = False
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=environment.db[b"meta"])
-        row = msgspec.structs.replace(environment.state, clean=False)
-        txn.put(b"state", msgspec.msgpack.encode(row), db=environment.db[b"meta"])
-
-
-def _copy(environment: Environment, path: str) -> int:
-    os.mkdir(path, 0o700)
-    environment.env.copy(path, compact=True)
-    data = os.path.join(path, "data.mdb")
-    copy = lmdb.open(path, map_size=environment.capacity_bytes, max_dbs=8, mode=0o600)
-    try:
-        meta = copy.open_db(b"meta")
-        with copy.begin(write=True) as txn:
-            identity = msgspec.structs.replace(environment.identity, copied=True)
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=meta)
-    finally:
-        copy.close()
-    os.chmod(data, 0o600)
-    fsync_path(data)
-    fsync_path(path)
-    return os.path.getsize(data)

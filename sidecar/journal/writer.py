@@ -15,7 +15,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
 import msgspec
@@ -30,6 +30,7 @@ from sidecar.journal.clock import JournalClock
 from sidecar.journal.dedup_index import DedupIndex
 from sidecar.journal.environment import Environment
 from sidecar.journal.numbering import Numbers
+from sidecar.journal.records import CorruptRecord
 from sidecar.journal.retention import Retention
 from sidecar.journal.room import Room
 from sidecar.journal.types import Settlement
@@ -40,6 +41,8 @@ from sidecar.model import Refusal
 __all__ = ["Writer"]
 
 log = get_logger("journal")
+
+Result = TypeVar("Result")
 
 MAX_SETTLEMENTS = 1024
 MAX_ARRIVALS = 1024
@@ -133,11 +136,11 @@ class Writer:
         if self._waiting and len(self._settlements) >= self._wanted[1]:
             self._nudge()
 
-    def command(self, run: Callable[[Work], Any]) -> asyncio.Future[Any]:
-        """Queue an operator's command; the future holds its result after the commit."""
+    def command(self, run: Callable[[Work], Result]) -> asyncio.Future[Result | CorruptRecord]:
+        """Queue an operator's command; the future holds its result after the commit, or which record is damaged."""
         loop = self._loop
         assert loop is not None
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Result | CorruptRecord] = loop.create_future()
         if self.dead is not None:
             future.set_exception(self.dead)
             return future
