@@ -9,6 +9,7 @@ CYCLES ?= 200
 PROOF_MINUTES ?= 10
 PROOF_SEED ?= 0
 PROOF_SHARDS ?=
+PROOF_WORKERS ?= 0
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -40,7 +41,7 @@ test-deploy: $(VENV)/.installed-dev ## As root on Debian: build the image, run i
 	@$(BIN)/python -m pytest -q -m privileged tests/privileged $(ARGS)
 
 .PHONY: check
-check: check-static test ## All that must hold before a change lands: format, lint, types, imports, generated files, tests
+check: check-static check-mirrors test ## All that must hold before a change lands: format, lint, types, imports, generated files, tests
 
 .PHONY: check-static
 check-static: check-format check-lint check-types check-imports check-generated ## The same without the tests
@@ -64,6 +65,10 @@ check-imports: $(VENV)/.installed-dev
 .PHONY: check-generated
 check-generated: $(VENV)/.installed-dev
 	@$(BIN)/python scripts/generate.py --check
+
+.PHONY: check-mirrors
+check-mirrors: $(VENV)/.installed-dev ## See that every pure module has all its branches covered by its own test, run alone
+	@$(BIN)/python scripts/check_mirrors.py
 
 .PHONY: fmt
 fmt: $(VENV)/.installed-dev ## Format the code and mend what the linter can
@@ -93,7 +98,8 @@ cost: $(VENV)/.installed-dev ## Count what an event costs, beside the table in t
 
 .PHONY: proof
 proof: $(VENV)/.installed-dev ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
-	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)"; \
+	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)" \
+		--workers $(PROOF_WORKERS); \
 		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
 
 .PHONY: clean

@@ -47,9 +47,13 @@ class Watcher:
         self._seen = seen
 
     async def next(self) -> tuple[list[Told], int]:
-        """Wait until there is something and take it all: what happened, and how much before it was dropped."""
+        """Wait until there is something, or the end, and take it all.
+
+        Returns:
+            What happened (nothing at the end), and how much before it was dropped.
+        """
         feed = self._feed
-        while self._seen == feed.count:
+        while self._seen == feed.count and not feed.ended:
             await feed.something()
         new, self._seen = feed.count - self._seen, feed.count
         told = feed.last(new)
@@ -64,6 +68,7 @@ class Feed:
         self._told: deque[Told] = deque(maxlen=window)
         self._waiting: set[asyncio.Future[None]] = set()
         self.count = 0
+        self.ended = False
         self.watched = False
 
     def publish(self, row: Row) -> None:
@@ -73,10 +78,18 @@ class Feed:
         self._told.append(Told(row))
         self.count += 1
         if self._waiting:
-            for waiting in self._waiting:
-                if not waiting.done():  # given up in this very turn of the loop
-                    waiting.set_result(None)
-            self._waiting.clear()
+            self._wake()
+
+    def end(self) -> None:
+        """Let everybody go: nothing more will happen."""
+        self.ended = True
+        self._wake()
+
+    def _wake(self) -> None:
+        for waiting in self._waiting:
+            if not waiting.done():  # given up in this very turn of the loop
+                waiting.set_result(None)
+        self._waiting.clear()
 
     def last(self, count: int) -> list[Told]:
         """What was told last, oldest first: at most so much, and at most the window."""

@@ -47,11 +47,10 @@ class Api:
 
     def __init__(self, gateway: Gateway) -> None:
         self._gateway = gateway
-        self._stopping = False
 
     def stop(self) -> None:
         """End the streams."""
-        self._stopping = True
+        self._gateway.feed.end()
 
     def allowed(self, path: str) -> tuple[str, ...]:
         """The methods of a path below ``PREFIX``; none when there is no such endpoint."""
@@ -239,7 +238,7 @@ class Api:
         watcher = feed.watch()
         try:
             yield None
-            while not self._stopping:
+            while not feed.ended:
                 try:
                     told, dropped = await asyncio.wait_for(watcher.next(), _ALIVE_S)
                 except TimeoutError:

@@ -77,6 +77,7 @@ def tail(config_path: str | None, *, source: str, destination: str, as_json: boo
             note(f"... {row['dropped']:,} rows missed: this reader is too slow")
         else:
             say(_line(row))
+    note("the daemon has stopped")
 
 
 def _line(row: dict[str, Any]) -> str:

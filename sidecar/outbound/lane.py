@@ -180,7 +180,7 @@ class Lane:
         """Have one timer that rings when there will be something to do that nothing else tells of."""
         hand, hold = self.hand, self.hold
         at_s = float("inf")
-        if self.outlet is None or hold.held:
+        if (self.outlet is None or hold.held) and not self._claim.busy:  # a read looks round when it ends
             at_s = self._claim.sweep.next_s
         if self.outlet is not None:
             opens_s = hold.opens_at_s()

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -339,6 +340,22 @@ def test_tail_ends_69_when_the_daemon_goes(sink, tmp_path):
             _, err = process.communicate(timeout=30)
             assert process.returncode == 69
             assert b"error: the daemon went away" in err
+
+
+def test_tail_says_that_the_daemon_stopped_and_does_not_hold_it_up(sink, tmp_path):
+    with Daemon(tmp_path, CONFIG.format(url=sink.url, closed=free_port())) as daemon:
+        command = [sys.executable, "-m", "sidecar", "tail", "--config", str(daemon.config)]
+        with subprocess.Popen(command, env=daemon.env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            os.set_blocking(process.stdout.fileno(), False)
+            eventually(lambda: (send(daemon), process.stdout.readline())[1], 30)
+            time.sleep(0.5)  # now it has seen everything, and waits for more
+            began_s = time.monotonic()
+            assert daemon.stop() == 0
+            assert time.monotonic() - began_s < 1.5, "a stream gets two seconds to end by itself, and needs none"
+            _, err = process.communicate(timeout=30)
+            assert process.returncode == 0
+            assert b"the daemon has stopped" in err
 
 
 # --- changing

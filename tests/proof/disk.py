@@ -24,6 +24,7 @@ SECTOR = 512
 class _File:
     durable: bytearray = field(default_factory=bytearray)
     waiting: list[Op] = field(default_factory=list)
+    whole: bytes | None = None  # the durable part as one piece, until it changes
 
 
 class Disk:
@@ -53,9 +54,12 @@ class Disk:
             file.waiting.append(op)
             if op.durable:  # only this write: what else waits for a flush goes on waiting
                 file.waiting.pop()
+                file.whole = None
                 _put(file.durable, op)
 
     def _flush(self, file: _File) -> None:
+        if file.waiting:
+            file.whole = None
         for op in file.waiting:
             _put(file.durable, op)
         file.waiting.clear()
@@ -87,6 +91,10 @@ class Disk:
 
     @staticmethod
     def _content(file: _File, share: float, rand: random.Random) -> bytes:
+        if not file.waiting:
+            if file.whole is None:
+                file.whole = bytes(file.durable)
+            return file.whole
         data = bytearray(file.durable)
         for op in file.waiting:
             if op.kind == "truncate":

@@ -33,34 +33,36 @@ def missing(shard: Shard) -> str:
     return "needs root" if shard.root and os.geteuid() != 0 else ""
 
 
-def one(name: str, seed: int, seconds: float, *, control: bool) -> dict[str, Any]:
+def one(name: str, seed: int, seconds: float, *, workers: int = 1, control: bool = False) -> dict[str, Any]:
     """Run one shard here, or its control."""
     shard = SHARDS[name]
     folder = Path(tempfile.mkdtemp(prefix=f"proof-{name}-"))
-    job = Job(seed, seconds, folder)
+    job = Job(seed, seconds, folder, workers=workers if shard.parallel else 1)
     started_s = time.monotonic()
     try:
         if control:
             return {"caught": shard.control(job)}
-        shard.run(job)
+        job.spread(shard.run)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     return {
         "count": job.count,
         "unit": shard.unit,
         "seconds": round(time.monotonic() - started_s, 1),
+        "workers": job.workers,
         "found": job.found,
         "notes": job.notes,
     }
 
 
-def in_process(name: str, seed: int, seconds: float, *, control: bool = False) -> dict[str, Any]:
+def in_process(name: str, seed: int, seconds: float, *, workers: int = 1, control: bool = False) -> dict[str, Any]:
     """The same in a process of its own.
 
     Raises:
         AssertionError: It failed, a control that was not caught included.
     """
     command = [sys.executable, "-m", "tests.proof.run", "--only", name, "--seed", str(seed), "--seconds", str(seconds)]
+    command += ["--workers", str(workers)]
     done = subprocess.run(
         [*command, *(["--control"] if control else [])],
         cwd=LEDGER.parents[2],
@@ -72,14 +74,14 @@ def in_process(name: str, seed: int, seconds: float, *, control: bool = False) -
     return result
 
 
-def everything(seed: int, minutes: float, names: list[str]) -> int:
+def everything(seed: int, minutes: float, names: list[str], workers: int) -> int:
     """Run the shards one after the other, then note what was done; returns the exit code."""
     can = {n: SHARDS[n] for n in names if not missing(SHARDS[n])}
     for name in names:
         if name not in can:
             print(f"{name:12} left out: {missing(SHARDS[name])}", flush=True)
     weights = sum(s.weight for s in can.values())
-    print(f"seed {seed}, {minutes:g} minutes", flush=True)
+    print(f"seed {seed}, {minutes:g} minutes, {workers} workers", flush=True)
     entry: dict[str, Any] = {
         "at": dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
         "version": __version__,
@@ -93,7 +95,7 @@ def everything(seed: int, minutes: float, names: list[str]) -> int:
         seconds = minutes * 60 * shard.weight / weights
         result: dict[str, Any] = {"count": 0, "unit": shard.unit, "seconds": 0.0, "found": [], "notes": {}}
         try:
-            result = in_process(name, seed, seconds)
+            result = in_process(name, seed, seconds, workers=workers)
             result["caught"] = in_process(name, seed, seconds, control=True)["caught"]
         except AssertionError as e:
             result["found"].append(str(e))
@@ -125,17 +127,19 @@ def main() -> int:
     parser.add_argument("--shards", default="", help="names, separated by commas; all by default")
     parser.add_argument("--only", default="", help="run this one shard here and print its result")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--workers", type=int, default=1, help="processes of a shard side by side; 0 = one a core")
     parser.add_argument("--control", action="store_true")
     given = parser.parse_args()
     seed = given.seed or random.SystemRandom().randrange(1, 1 << 31)
+    workers = given.workers or len(os.sched_getaffinity(0))
     if given.only:
-        print(json.dumps(one(given.only, seed, given.seconds, control=given.control)))
+        print(json.dumps(one(given.only, seed, given.seconds, workers=workers, control=given.control)))
         return 0
     names = given.shards.split(",") if given.shards else list(SHARDS)
     unknown = [n for n in names if n not in SHARDS]
     if unknown:
         parser.error(f"no such shard: {', '.join(unknown)}; there are {', '.join(SHARDS)}")
-    return everything(seed, given.minutes, names)
+    return everything(seed, given.minutes, names, workers)
 
 
 if __name__ == "__main__":

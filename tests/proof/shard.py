@@ -10,6 +10,7 @@ import time
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 __all__ = ["Job", "Shard"]
@@ -29,6 +30,7 @@ class Job:
         found: What is wrong, a line each; empty is what we want.
         notes: Further counts for the ledger.
         enough: So many wrong things end it; a control ends with the first.
+        workers: Processes at once.
     """
 
     seed: int
@@ -38,6 +40,7 @@ class Job:
     found: list[str] = field(default_factory=list)
     notes: dict[str, int] = field(default_factory=dict)
     enough: int = FOUND_MOST
+    workers: int = 1
 
     def __post_init__(self) -> None:
         self.rand = random.Random(self.seed)
@@ -60,30 +63,67 @@ class Job:
 
     def isolated(self, work: Callable[[], None]) -> None:
         """Do work on this job in a process of its own, so that a process that dies is something found."""
+        child = _Child(self, work)
+        self.rand.seed(self.rand.random())  # what the other process drew is drawn
+        if (told := child.told(self)) is not None:
+            self.count, self.found, self.notes = told
+
+    def spread(self, work: Callable[[Job], None]) -> None:
+        """Do the same work in ``workers`` processes, each with its own seed and folder, and add up what they bring.
+
+        The first has this job's own seed, so that the seed in what any of them finds repeats it with one worker.
+        """
+        if self.workers == 1:
+            work(self)
+            return
+        jobs = [self._worker(number) for number in range(self.workers)]
+        for job, child in [(job, _Child(job, partial(work, job))) for job in jobs]:
+            if (told := child.told(job)) is not None:
+                job.count, job.found, job.notes = told
+            self.count += job.count
+            self.found = [*self.found, *job.found][:FOUND_MOST]
+            for name, more in job.notes.items():
+                self.note(name, more)
+
+    def _worker(self, number: int) -> Job:
+        seed = self.seed if not number else random.Random(f"{self.seed}-{number}").randrange(1, 1 << 31)
+        folder = self.folder / f"worker-{number}"
+        folder.mkdir()
+        return Job(seed, self.seconds, folder, enough=self.enough)
+
+
+class _Child:
+    """A process that works on a job and tells what came of it."""
+
+    def __init__(self, job: Job, work: Callable[[], None]) -> None:
         reading, writing = os.pipe()
-        pid = os.fork()
-        if pid == 0:
+        self.pid = os.fork()
+        if self.pid == 0:
             code = 1
             try:
                 os.close(reading)
                 work()
                 with os.fdopen(writing, "w") as pipe:
-                    json.dump([self.count, self.found, self.notes], pipe)
+                    json.dump([job.count, job.found, job.notes], pipe)
                 code = 0
             except BaseException:  # noqa: BLE001 - the other process tells what happened
                 traceback.print_exc()
             finally:
                 os._exit(code)
         os.close(writing)
-        with os.fdopen(reading) as pipe:
+        self._reading = reading
+
+    def told(self, job: Job) -> tuple[int, list[str], dict[str, int]] | None:
+        """Wait for its end; None when it died, which is noted as found."""
+        with os.fdopen(self._reading) as pipe:
             told = pipe.read()
-        self.rand.seed(self.rand.random())  # what the other process drew is drawn
-        status = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        status = os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
         if status == 0:
-            self.count, self.found, self.notes = json.loads(told)
-        else:
-            why = f"signal {signal.Signals(-status).name}" if status < 0 else "an error of its own"
-            self.found.append(f"seed {self.seed}: the process that looked died of {why}")
+            count, found, notes = json.loads(told)
+            return count, found, notes
+        why = f"signal {signal.Signals(-status).name}" if status < 0 else "an error of its own"
+        job.found.append(f"seed {job.seed}: the process that looked died of {why}")
+        return None
 
 
 @dataclass(frozen=True)
@@ -100,6 +140,7 @@ class Shard:
         weight: Share of the time of a run, in relation to the others.
         needs: Programs that must be on the PATH.
         root: Works for root only.
+        parallel: Several of it may run side by side.
     """
 
     name: str
@@ -110,3 +151,4 @@ class Shard:
     weight: float = 1.0
     needs: tuple[str, ...] = ()
     root: bool = False
+    parallel: bool = True

@@ -220,9 +220,8 @@ class ModelJournal:
         return [r.claim(destination) for s, r in rows.items() if r.state is State.DYING and s not in skip][:limit]
 
     async def oldest_pending_ms(self, destination: str) -> int | None:
-        return min(
-            (r.event.accepted_at_ms for r in self.rows.get(destination, {}).values() if r.state.is_open), default=None
-        )
+        rows = self.rows.get(destination, {}).values()  # in the order in which they were accepted
+        return next((r.event.accepted_at_ms for r in rows if r.state.is_open), None)
 
     def counters(self) -> Counters:
         enqueued = {("s", d): len(rows) for d, rows in self.rows.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import hmac
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -12,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sidecar.inbound.verify import PRESETS, Request, Secret, sample_body, sign_request, signed_body
+from sidecar.inbound.verify import PRESETS, Accepted, Request, Secret, sample_body, sign_request, signed_body
 from sidecar.inbound.verify.schemes import compile_scheme
 from sidecar.inbound.verify.timestamp import format_timestamp
 from sidecar.inbound.verify.vectors import with_params
@@ -99,3 +100,33 @@ def private_headers(name: str, headers: dict[bytes, bytes], body: bytes, now_ms:
         signature = base64.b64encode(P256.sign(stamp + body, ECDSA(SHA256())))
         return {prefix + b"timestamp": stamp, prefix + b"signature": signature}
     return {}
+
+
+HAND_MS = 1_700_000_000_000
+"""When a request that is signed by hand is sent: 2023-11-14T22:13:20Z."""
+
+
+def by_hand(name: str, headers: dict[str, str], signed: str, form: str) -> tuple[bool, bool]:
+    """Sign a request as the provider's page says, with nothing of ours, and judge it.
+
+    Args:
+        name: Of the preset.
+        headers: As they are sent; MAC stands for the signature.
+        signed: What is signed; BODY and URL stand for those of the request.
+        form: Encoding and hash of the signature, such as ``hex sha256``.
+
+    Returns:
+        Whether the preset accepts it, and whether it does so with one more byte in the body.
+    """
+    encoding, algorithm = form.split()
+    body, url = b'{"id":"1"}', URL % name.encode()
+    secret = secret_of(name)
+    key = base64.b64decode(secret.value[6:]) if secret.value.startswith(b"whsec_") else secret.value
+    mac = hmac.digest(key, signed.replace("BODY", body.decode()).replace("URL", url.decode()).encode(), algorithm)
+    text = mac.hex() if encoding == "hex" else base64.b64encode(mac).decode()
+    sent = {header.lower().encode(): value.replace("MAC", text).encode() for header, value in headers.items()}
+    right, longer = (
+        verifier_of(name).verify(Request(b"POST", b"/in/" + name.encode(), b"", sent, b, url), (secret,), HAND_MS)
+        for b in (body, body + b"\n")
+    )
+    return isinstance(right, Accepted), isinstance(longer, Accepted)

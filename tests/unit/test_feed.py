@@ -73,6 +73,19 @@ async def test_a_slow_watcher_loses_the_oldest_rows_and_is_told_how_many():
     assert dropped == 3
 
 
+async def test_the_end_lets_everybody_go_with_what_is_left():
+    feed = Feed()
+    waiting_for, behind = feed.watch(), feed.watch()
+    feed.publish({"n": 1})
+    assert await rows(waiting_for) == [1]
+    waiting = asyncio.create_task(rows(waiting_for))
+    await asyncio.sleep(0)
+    feed.end()
+    assert await waiting == []
+    assert await rows(behind) == [1]
+    assert feed.ended
+
+
 async def test_a_line_is_clean_json_and_made_once_for_all():
     feed = Feed()
     a, b = feed.watch(), feed.watch()

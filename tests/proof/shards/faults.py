@@ -282,4 +282,4 @@ def control(job: Job) -> list[str]:
     return ["a failed commit answered as if it were stored", "a process that goes on after a failed commit"]
 
 
-SHARD = Shard("faults", ("P4", "P6"), "faulty lives", run, control, weight=3.0, needs=("strace",))
+SHARD = Shard("faults", ("P4", "P6"), "faulty lives", run, control, weight=3.0, needs=("strace",), parallel=False)

@@ -22,9 +22,9 @@ from unittest import mock
 
 from sidecar.journal import Journal
 from sidecar.journal.types import Appended
+from tests.proof.power_look import Expected, Looker
 from tests.proof.power_work import Marks, work
 from tests.proof.shard import Job, Shard
-from tests.proof.shards.power import Expected, open_and_look
 from tests.support.journals import Books
 
 POINTS = ("begin", "before_commit", "after_commit")
@@ -77,7 +77,7 @@ def one(job: Job) -> None:
         for line in marks.read_text().splitlines() if marks.exists() else ():
             expected.hear(line)
         job.note("acknowledged", len(expected.stored))
-        job.found += [f"seed {job.seed}, kill {job.count}: {w}" for w in open_and_look(root, expected, job)[:3]]
+        job.found += [f"seed {job.seed}, kill {job.count}: {w}" for w in Looker(job).look(root, expected, {})[:3]]
         job.count += 1
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -91,20 +91,6 @@ def test_all_problems_come_at_once() -> None:
             source(secrets='[{ env = "A", not_before = 2026-01-02T00:00:00Z, not_after = 2026-01-01T00:00:00Z }]'),
             "C149 sources.orders.secrets.0.not_after: got 2026-01-01",
         ),
-        (source(verify='"githb"'), 'C140 sources.orders.verify: got "githb"; expected the name of a preset, "none", or a table with a scheme; did you mean "github"?'),
-        (source(verify='"hmac"'), 'C140 sources.orders.verify: got "hmac"; expected the name of a preset, "none", or a table with a scheme; a scheme is spelled out in a table: [sources.orders.verify]'),
-        (source(verify="5"), "C103 sources.orders.verify"),
-        (source(verify="{}"), "C102 sources.orders.verify.scheme: missing"),
-        (source(verify='{ scheme = "hmca" }'), 'C140 sources.orders.verify.scheme: got "hmca"; expected one of "hmac", "any", "token"'),
-        (source(verify="{ scheme = 1 }"), "C140 sources.orders.verify.scheme: got 1"),
-        (source(verify='{ scheme = "hmac" }'), "C102 sources.orders.verify.header: missing"),
-        (source(verify='{ scheme = "hmac", header = "X", heder = "Y" }'), 'C101 sources.orders.verify.heder: unknown key; did you mean "header"?'),
-        (source(verify='{ scheme = "hmac", header = "X", signed = "{bodi}" }'), "C141 sources.orders.verify"),
-        (source(verify='{ scheme = "hmac", header = "a b" }'), "C141 sources.orders.verify"),
-        (source(verify='{ scheme = "hmac", header = "X", timestamp = { header = "T", tolerance = 300 }, signed = "{timestamp}" }'), "C121 sources.orders.verify.timestamp.tolerance: got 300"),
-        (source(verify='"none"', secrets=""), "C142 sources.orders.verify"),
-        (source(verify='{ scheme = "none" }', secrets=""), "C142 sources.orders.verify"),
-        (source(verify='{ scheme = "none", allow_unverified = 1 }', secrets=""), "C103 sources.orders.verify.allow_unverified"),
         (source(verify='{ scheme = "hmac", header = "X", signed = "{url}" }'), "C143 sources.orders.public_url: missing"),
         (source(dedup='{ key = "header:A|" }'), "C150 sources.orders.dedup.key"),
         (source(dedup='{ key = "id" }'), "C150 sources.orders.dedup.key"),
@@ -177,6 +163,39 @@ def test_what_works_and_is_not_meant_warns(text: str, warning: str) -> None:
     checked, problems = judge(text)
     assert problems == []
     assert any(line.startswith(warning) for line in checked.warnings), checked.warnings
+
+
+@pytest.mark.parametrize(
+    ("more", "problem", "warning"),
+    [
+        ('handshake = "meto"', 'C154 sources.orders.handshake: got "meto"; expected the name of a handshake, or "none"; did you mean "meta"?', ""),
+        ('handshake = "none"', "", ""),
+        ('handshake = "cloudevents"', "", ""),
+        ('handshake = "meta"', "", "sources.orders: without handshake_token the provider cannot confirm this URL"),
+        ('handshake = "meta"\nhandshake_token = { env = "T" }', "", ""),
+        ('handshake = "websub"', "", "sources.orders: without handshake_allow no topic is confirmed"),
+        ('handshake = "websub"\nhandshake_allow = ["t"]', "", ""),
+        ('handshake_token = { value = "" }', "C145 sources.orders.handshake_token.value", ""),
+    ],
+)  # fmt: skip
+def test_handshakes_are_judged(more: str, problem: str, warning: str) -> None:
+    """Their name, and what they cannot do without."""
+    checked, problems = judge(source(dedup="{}\n" + more))
+    assert len(problems) == bool(problem)
+    assert all(line.startswith(problem) for line in problems)
+    assert checked.warnings == ([warning] if warning else [])
+
+
+def test_any_topic_of_anybody_is_warned_about() -> None:
+    """Until one is named."""
+    every = judge(source(verify='"aws-sns"'))[0].warnings
+    ours = judge(source(verify='{ preset = "aws-sns", topics = ["t"] }'))[0].warnings
+    assert [line for line in every if line not in ours] == [
+        (
+            "sources.orders: any topic of any AWS account is accepted, and no subscription is confirmed; name yours: "
+            'verify = { preset = "aws-sns", topics = ["arn:aws:sns:..."] }'
+        )
+    ]
 
 
 def test_an_ephemeral_journal_needs_no_time_to_accept() -> None:

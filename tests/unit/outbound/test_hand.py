@@ -258,6 +258,17 @@ def test_the_earliest_due_time_counts():
     assert hand.next_due_at_ms == 350
 
 
+def test_it_wants_a_read_while_it_is_behind_or_somebody_waits():
+    assert _hand().wants_read  # it has not looked yet
+    hand = _caught_up()
+    assert not hand.wants_read
+    hand.note_due(10**15)  # however late
+    assert hand.wants_read
+    crowded = _caught_up(capacity=1)
+    crowded.offer([_event(1), _event(2)], 2, take=True)
+    assert (crowded.behind, crowded.wants_read) == (True, True)
+
+
 # --- leaving
 
 

@@ -398,6 +398,20 @@ def test_held_deliveries_expire_too():
     assert len(backend.tries) < 60
 
 
+def test_a_held_lane_whose_reads_are_slow_does_not_look_round_meanwhile():
+    w = World(delay_s=2.0)
+    lane, _ = w.lane(REFUSED, retry=RetryPolicy(max_age_s=100_000))
+    w.journal.preload("d", 3)
+
+    async def main():
+        await asyncio.sleep(3000)
+
+    run(main(), w.loop)
+    assert lane.hold.held
+    assert w.journal.reads > 20
+    assert w.loop.turns < 20 * w.journal.reads, "a millisecond's timer while each read takes seconds"
+
+
 def test_what_a_read_brings_when_the_hold_has_begun_meanwhile_is_not_kept():
     w = World(delay_s=0.5)
     w.journal.preload("d", 300, b"x" * 100)

@@ -66,6 +66,7 @@ def test_nothing_is_suspected_where_nothing_explains_it():
         suspect(PLAIN, msgspec.structs.replace(request, body=b"x" * MAX_SUSPECT_BYTES + b"\n"), (SECRET,), NOW) is None
     )
     assert suspect(URLS, msgspec.structs.replace(request, url=None), (SECRET,), NOW) is None
+    assert suspect(PLAIN, msgspec.structs.replace(request, body=b'{"a": "other JSON"}'), (SECRET,), NOW) is None
     nested = b"[" * 50_000
     assert suspect(PLAIN, msgspec.structs.replace(request, body=nested), (SECRET,), NOW) is None
     assert suspect(PLAIN, msgspec.structs.replace(request, body=b"\xff"), (SECRET,), NOW) is None

@@ -1,6 +1,6 @@
 """The nouns of verification keep secrets to themselves and know which of them count."""
 
-from sidecar.inbound.verify.request import Accepted, Rejected, Request, Secret, active_secrets
+from sidecar.inbound.verify.request import Accepted, Fetch, Rejected, Request, Secret, active_secrets
 from sidecar.model import RejectReason
 
 
@@ -9,6 +9,13 @@ def test_a_secret_never_shows_its_value():
     secret = Secret("2026-11", b"hunter2")
     assert "hunter2" not in f"{secret!r} {secret} {[secret]}"
     assert repr(secret) == "Secret(id='2026-11')"
+
+
+def test_what_is_to_be_fetched_shows_its_address_only():
+    """What is posted for it may have a secret in it."""
+    fetch = Fetch("k", "https://production.plaid.com/key", b'{"secret":"hunter2"}')
+    assert repr(fetch) == "Fetch(url='https://production.plaid.com/key')"
+    assert "hunter2" not in f"{[fetch]}"
 
 
 def test_not_before_is_the_first_moment_and_not_after_the_first_one_without():

@@ -160,6 +160,13 @@ def test_arbitrary_bytes_are_refused_and_never_raise(verifier, value):
     assert isinstance(verifier.precheck(r, secrets, NOW), Rejected)
 
 
+def test_a_scheme_with_packages_of_its_own_is_loaded_when_it_is_compiled():
+    """The verifier is made of the options, by the module that the table names."""
+    verifier = compile_scheme(Ed25519Options(header="X-Sig|Y-Sig", signed="{body}"))
+    assert type(verifier).__module__ == "sidecar.inbound.verify.public_key"
+    assert verifier.reads == {b"x-sig", b"y-sig"}
+
+
 def test_a_scheme_whose_packages_are_missing_says_what_to_install(monkeypatch):
     """A value error of its own kind, for the one who starts us."""
 

@@ -1,10 +1,10 @@
 """A made request has what its provider's has, and further headers take part in the signature."""
 
-from sidecar.inbound.verify.options import HmacOptions, NoneOptions
+from sidecar.inbound.verify.options import BraintreeOptions, HmacOptions, NoneOptions
 from sidecar.inbound.verify.presets import PRESETS
 from sidecar.inbound.verify.request import Accepted, Request, Secret
 from sidecar.inbound.verify.schemes import compile_scheme
-from sidecar.inbound.verify.send import sample_body, sign_request
+from sidecar.inbound.verify.send import sample_body, sign_request, signed_body
 
 NOW = 1_700_000_000_000
 SECRET = Secret("1", b"key")
@@ -13,6 +13,13 @@ SECRET = Secret("1", b"key")
 def test_the_sample_has_an_id_of_its_own():
     """The same id again is the same event."""
     assert b'"id":"evt_77"' in sample_body(PRESETS["stripe"], "77")
+
+
+def test_a_signature_that_belongs_into_the_body_is_put_there():
+    """And any other body stays as it is."""
+    form = signed_body(compile_scheme(BraintreeOptions(public_key="ours")), b"<xml/>", SECRET, NOW)
+    assert form.startswith(b"bt_signature=ours%7C")
+    assert signed_body(compile_scheme(HmacOptions(header="S")), b"<xml/>", SECRET, NOW) == b"<xml/>"
 
 
 def test_constant_and_unique_headers_are_there():
