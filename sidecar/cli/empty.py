@@ -77,7 +77,7 @@ async def _empty(settings: Settings, wait_s: float, tell: Callable[[str], None])
         )
         dispatcher.start()
         end_s, told = clock.monotonic_s() + wait_s, -1
-        while (left := _left(journal.counters())) and not failed.is_set() and clock.monotonic_s() < end_s:
+        while (left := journal.counters().owed) and not failed.is_set() and clock.monotonic_s() < end_s:
             if left != told:
                 tell(f"{left:,} to deliver")
                 told = left
@@ -90,13 +90,9 @@ async def _empty(settings: Settings, wait_s: float, tell: Callable[[str], None])
     return {
         "delivered": _settled(after, "delivered") - _settled(before, "delivered"),
         "dead": _settled(after, "dead") - _settled(before, "dead"),
-        "left": _left(after),
+        "left": after.owed,
     }
 
 
 def _settled(counters: Counters, outcome: str) -> int:
     return sum(n for (_, o), n in counters.settled.items() if o == outcome)
-
-
-def _left(counters: Counters) -> int:
-    return sum(counters.enqueued.values()) - sum(counters.settled.values())

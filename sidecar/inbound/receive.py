@@ -6,75 +6,44 @@ touches a disk: it is called with a head, then with a body, and answers through 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Final
 
-import msgspec
-
-from sidecar import log
 from sidecar.clock import Clock
 from sidecar.feed import Feed
-from sidecar.inbound.ack import Answer, ack_answer, error_answer
+from sidecar.inbound.ack import Answer, ack_answer
 from sidecar.inbound.application import Admit, Head
 from sidecar.inbound.dedup import claim, extract, printable_key
 from sidecar.inbound.forwarded import Forwarded, Network, ProxyTrust
+from sidecar.inbound.handshakes import Handshakes
+from sidecar.inbound.intake import Intake, Reply
 from sidecar.inbound.needs import Book, Journal, Keys
-from sidecar.inbound.refusals import RefusalRing
+from sidecar.inbound.resign import Resigner
 from sidecar.inbound.source import Source, SourceOptions
-from sidecar.inbound.verify import (
-    HandshakeAnswer,
-    Headers,
-    Rejected,
-    Request,
-    active_secrets,
-)
+from sidecar.inbound.sources import Sources
+from sidecar.inbound.telling import UNKNOWN, Telling
+from sidecar.inbound.verify import Rejected, Request
 from sidecar.inbound.verify.explain import suspect
 from sidecar.inbound.verify.handshakes import MAX_BYTES as HANDSHAKE_BYTES
 from sidecar.journal.types import Appended, Duplicate
-from sidecar.metrics import Metrics, Series
+from sidecar.metrics import Metrics
 from sidecar.model import Event, Refusal, RejectReason
 
-__all__ = ["Receiver", "SourceOptions"]
-
-UNKNOWN: Final = "unknown"
-"""Source of what no source claims; nobody may call a source so."""
+__all__ = ["Receiver"]
 
 EXPLAIN_EVERY_S: Final = 0.2
 """How often a refusal is looked into more closely: at most some hundred µs each time."""
 
-Reply = Callable[[Answer], None]
-
-_NOT_EXPECTED: Final = Rejected(RejectReason.HANDSHAKE_NOT_EXPECTED, "webhook-sidecar handshake expect")
 _OWN_SIGNATURE: Final = Rejected(RejectReason.MALFORMED_BODY, "a handshake signs such bodies for anybody")
 _NOT_UTF8: Final = Rejected(RejectReason.MALFORMED_SIGNATURE, "a header that counts is not UTF-8")
 
-_log = log.get_logger("inbound")
-
-
-class _Intake(msgspec.Struct, eq=False):
-    """One request between its head and its answer.
-
-    Attributes:
-        trial: Its head is that of an unsigned handshake.
-        learning: Its answer comes once its secret is on disk.
-        fetched: Its key was asked for once.
-    """
-
-    source: Source
-    head: Head
-    request: Request
-    forwarded: Forwarded
-    duration: Series
-    reply: Reply | None = None
-    started_s: float = 0.0
-    answered: bool = False
-    trial: bool = False
-    learning: bool = False
-    fetched: bool = False
-
 
 class Receiver:
-    """The application behind the listener: implements ``application.Application`` for all configured sources."""
+    """The application behind the listener: implements ``application.Application`` for all configured sources.
+
+    Attributes:
+        resign: Signs late deliveries afresh; see ``resign.Resigner``.
+    """
 
     def __init__(
         self,
@@ -105,18 +74,16 @@ class Receiver:
         self._journal = journal
         self._on_revived = on_revived
         self._keys = keys
-        self._book = book
-        self._confirm = confirm
         self._metrics = metrics
         self._feed = feed
         self._clock = clock
-        self._by_path: Mapping[bytes, Source] = {}
-        self._by_name: Mapping[str, Source] = {}
-        self._durations: dict[str, Series] = {}
+        self._telling = Telling(metrics, feed, clock)
+        self._sources = Sources(self._telling, book)
+        self._handshakes = Handshakes(self._sources, self._telling, clock, book=book, confirm=confirm)
         self._trust = ProxyTrust(trusted_proxies)
         self._stopped: Refusal | None = None
         self._explain_s = 0.0
-        self._refusals = RefusalRing()
+        self.resign = Resigner(self._sources).resign
         self.configure(())
 
     # --- configuration and drain
@@ -131,48 +98,13 @@ class Receiver:
         Raises:
             ValueError: When an option has none of its forms; nothing is changed then.
         """
-        prepared = [Source(options) for options in sources]
-        for source in prepared:
-            self._add_learned(source)
-        self._create_series(prepared)
-        self._by_path = {source.options.path: source for source in prepared}
-        self._by_name = {source.name: source for source in prepared}
+        self._sources.configure(sources)
         if trusted_proxies is not None:
             self._trust = ProxyTrust(trusted_proxies)
 
-    def _add_learned(self, source: Source) -> None:
-        if self._book is not None:
-            source.secrets = source.options.secrets + self._book.secrets(source.name)
-
     def secrets_changed(self, name: str) -> None:
         """Take over the secrets that have arrived for a source, or were forgotten."""
-        source = self._by_name.get(name)
-        if source is not None:
-            self._add_learned(source)
-            for secret in source.secrets:
-                self._metrics.key_matched.create(name, secret.id)
-
-    def _create_series(self, sources: Sequence[Source]) -> None:
-        m = self._metrics
-        names = {source.name for source in sources}
-        kept = names | {UNKNOWN}
-        for family in (m.received, m.verification_failures, m.key_matched, m.dedup_conflicts, m.dedup_key_missing):
-            family.drop(lambda labels: labels[0] in kept)
-        m.last_accepted.drop(lambda labels: labels[0] in names)
-        m.request_duration.drop(lambda labels: labels[0] in names)
-        for name in sorted(kept):
-            for outcome in ("accepted", "duplicate", "handshake", "aborted", *Refusal):
-                m.received.create(name, outcome)
-        self._durations = {name: m.request_duration.series(name) for name in names}
-        for source in sources:
-            for reason in RejectReason:
-                m.verification_failures.create(source.name, reason)
-            for secret in source.secrets:
-                m.key_matched.create(source.name, secret.id)
-            if source.fetches:
-                m.key_matched.create(source.name, "network")
-            for counter in (m.dedup_conflicts, m.dedup_key_missing, m.last_accepted):
-                counter.create(source.name)
+        self._sources.secrets_changed(name)
 
     @property
     def accepting(self) -> bool:
@@ -189,27 +121,27 @@ class Receiver:
 
     def refused_since(self, since_ms: int, source: str = "") -> dict[str, int]:
         """How many requests were refused since then (wall clock, whole hours, 7 days), by reason or error code."""
-        return self._refusals.since(since_ms, source)
+        return self._telling.refused_since(since_ms, source)
 
     # --- the listener's side
 
     def head(self, head: Head) -> Admit | Answer:
         """Decide what the head alone decides."""
-        source = self._by_path.get(head.path)
+        source = self._sources.by_path.get(head.path)
         try:
             return self._admit(source, head)
         except Exception as error:  # noqa: BLE001 - the top of a request: a bug must not cost the sender an answer
-            return self._refuse_on_bug(source, error)
+            return self._telling.refuse_on_bug(source, error)
 
     def _admit(self, source: Source | None, head: Head) -> Admit | Answer:
         if source is None:
-            return self._refuse(None, Refusal.NOT_FOUND)
+            return self._telling.refuse(None, Refusal.NOT_FOUND)
         options = source.options
         handshake_only = head.method in source.handshake_methods
         if head.method not in options.methods and not handshake_only:
-            return self._refuse(source, Refusal.METHOD_NOT_ALLOWED)
+            return self._telling.refuse(source, Refusal.METHOD_NOT_ALLOWED)
         if head.repeated and not source.reads.isdisjoint(head.repeated):
-            return self._refuse(source, Refusal.DUPLICATE_HEADER)
+            return self._telling.refuse(source, Refusal.DUPLICATE_HEADER)
         intake = self._intake(source, head)
         handshake = options.handshake
         if handshake is not None and handshake_only:
@@ -220,16 +152,16 @@ class Receiver:
         if not intake.trial:
             rejected = self._precheck(source, intake.request, head)
             if rejected is not None:
-                return self._unauthorized(source, rejected)
+                return self._telling.unauthorized(source, rejected)
         if source.content_type is not None and not handshake_only and not intake.trial:
             media_type = head.lower.get(b"content-type", b"").partition(b";")[0].strip().lower()
             if media_type != source.content_type:
-                return self._refuse(source, Refusal.UNSUPPORTED_MEDIA_TYPE)
+                return self._telling.refuse(source, Refusal.UNSUPPORTED_MEDIA_TYPE)
         if self._stopped is not None:
-            return self._refuse(source, self._stopped)
+            return self._telling.refuse(source, self._stopped)
         return Admit(options.max_body, intake)
 
-    def _intake(self, source: Source, head: Head) -> _Intake:
+    def _intake(self, source: Source, head: Head) -> Intake:
         chain: list[bytes] = []
         if b"x-forwarded-for" in head.repeated:
             chain = [value for name, value in head.headers if name.lower() == b"x-forwarded-for"]
@@ -241,7 +173,7 @@ class Receiver:
         request = Request(head.method, head.path, head.query, head.lower, b"", url)
         if source.fetches and self._keys is not None:
             request.keys = self._keys.snapshot
-        return _Intake(source, head, request, forwarded, self._durations[source.name])
+        return Intake(source, head, request, forwarded, self._telling.durations[source.name])
 
     def _precheck(self, source: Source, request: Request, head: Head) -> Rejected | None:
         if not head.ascii:
@@ -255,45 +187,45 @@ class Receiver:
         """Judge the whole request; the answer comes now or after the commit."""
         del head  # the intake has it
         intake = context
-        assert isinstance(intake, _Intake)
+        assert isinstance(intake, Intake)
         intake.started_s = self._clock.monotonic_s()
         intake.reply = reply
         intake.request.body = body
         answer = self._judge_or_fail(intake)
         if answer is not None:
-            self._answer(intake, answer)
+            intake.answer(answer, self._clock.monotonic_s())
 
-    def _judge_or_fail(self, intake: _Intake) -> Answer | None:
+    def _judge_or_fail(self, intake: Intake) -> Answer | None:
         try:
             return self._judge(intake)
         except Exception as error:  # noqa: BLE001 - the top of a request: a bug must not cost the sender an answer
-            return self._refuse_on_bug(intake.source, error)
+            return self._telling.refuse_on_bug(intake.source, error)
 
     def refused(self, context: object | None, head: Head | None, code: Refusal) -> None:
         """Count what the listener itself refused: framing, limits, timeouts."""
-        source = context.source if isinstance(context, _Intake) else None
+        source = context.source if isinstance(context, Intake) else None
         if source is None and head is not None:
-            source = self._by_path.get(head.path)
-        self._count_refusal(source, code, code)
+            source = self._sources.by_path.get(head.path)
+        self._telling.count(source, code, code)
 
     def aborted(self, context: object | None) -> None:
         """Count a sender that went away before its request was complete."""
-        self._metrics.received.inc(context.source.name if isinstance(context, _Intake) else UNKNOWN, "aborted")
+        self._metrics.received.inc(context.source.name if isinstance(context, Intake) else UNKNOWN, "aborted")
 
     # --- one request
 
-    def _judge(self, intake: _Intake) -> Answer | None:
+    def _judge(self, intake: Intake) -> Answer | None:
         """Verify and store; None when the answer comes after the commit."""
         source, request = intake.source, intake.request
         now_ms = self._clock.wall_ms()
         if intake.trial:
-            answer = self._shake(intake, now_ms, "")
+            answer = self._handshakes.answer(intake, now_ms, "")
             if answer is not None or intake.learning:
                 return answer
             if request.method in source.handshake_methods:
-                return self._refuse(source, Refusal.METHOD_NOT_ALLOWED)
+                return self._telling.refuse(source, Refusal.METHOD_NOT_ALLOWED)
         if not request.body and not source.options.allow_empty:
-            return self._refuse(source, Refusal.EMPTY_BODY)
+            return self._telling.refuse(source, Refusal.EMPTY_BODY)
         verdict = source.verifier.verify(request, source.secrets, now_ms)
         if isinstance(verdict, Rejected):
             return self._rejected(intake, verdict)
@@ -301,19 +233,19 @@ class Receiver:
             self._metrics.key_matched.inc(source.name, verdict.key_id)
         handshake = source.handshake
         if handshake is not None and handshake.signs is not None and handshake.signs.fullmatch(request.body):
-            return self._unauthorized(source, _OWN_SIGNATURE)
+            return self._telling.unauthorized(source, _OWN_SIGNATURE)
         if handshake is not None and handshake.signed:
-            answer = self._shake(intake, now_ms, verdict.key_id)
+            answer = self._handshakes.answer(intake, now_ms, verdict.key_id)
             if answer is not None:
                 return answer
         self._store(intake, now_ms)
         return None
 
-    def _rejected(self, intake: _Intake, rejected: Rejected) -> Answer | None:
+    def _rejected(self, intake: Intake, rejected: Rejected) -> Answer | None:
         """Refuse, unless a key from the network may still turn the verdict: then the answer comes with it."""
         source, wanted = intake.source, rejected.fetch
         if wanted is None or self._keys is None or intake.fetched:
-            return self._unauthorized(source, self._explained(intake, rejected))
+            return self._telling.unauthorized(source, self._explained(intake, rejected))
         intake.fetched = True
 
         def done(ok: bool) -> None:
@@ -322,13 +254,13 @@ class Receiver:
             else:
                 # It speaks about us and the network, not about the sender, so not 401.
                 self._metrics.verification_failures.inc(source.name, RejectReason.KEY_UNAVAILABLE)
-                answer = self._refuse(source, Refusal.KEYS_UNAVAILABLE)
+                answer = self._telling.refuse(source, Refusal.KEYS_UNAVAILABLE)
             if answer is not None:
-                self._answer(intake, answer)
+                intake.answer(answer, self._clock.monotonic_s())
 
-        return None if self._keys.ask(wanted, done) else self._unauthorized(source, rejected)
+        return None if self._keys.ask(wanted, done) else self._telling.unauthorized(source, rejected)
 
-    def _explained(self, intake: _Intake, rejected: Rejected) -> Rejected:
+    def _explained(self, intake: Intake, rejected: Rejected) -> Rejected:
         """Look for a better word than "wrong secret", now and then: a stranger can ask as often as they like."""
         now_s = self._clock.monotonic_s()
         if rejected.reason is not RejectReason.WRONG_SECRET or now_s < self._explain_s:
@@ -336,45 +268,7 @@ class Receiver:
         self._explain_s = now_s + EXPLAIN_EVERY_S
         return suspect(intake.source.verifier, intake.request, intake.source.secrets, self._clock.wall_ms()) or rejected
 
-    def _shake(self, intake: _Intake, now_ms: int, matched: str) -> Answer | None:
-        """Answer a handshake; None when it is none, or when the answer comes after its secret is on disk."""
-        source, request = intake.source, intake.request
-        assert source.handshake is not None
-        secrets = active_secrets(source.secrets, now_ms)
-        secrets.sort(key=lambda secret: secret.id != matched)  # the one that the provider uses comes first
-        said = source.handshake.respond(request, secrets, source.terms)
-        if said is None:
-            return None
-        if isinstance(said, Rejected):
-            return self._unauthorized(source, said)
-        if isinstance(said, Refusal):
-            return self._refuse(source, said)
-        if said.learned and not (self._book is not None and self._book.knows(source.name, said.learned)):
-            return self._learn(intake, said)
-        if said.confirm and self._confirm is not None:
-            self._confirm(source.name, said.confirm)
-        return self._shaken(source, said)
-
-    def _shaken(self, source: Source, said: HandshakeAnswer) -> Answer:
-        self._metrics.received.inc(source.name, "handshake")
-        if self._feed.watched:
-            self._publish(source.name, "handshake")
-        return Answer(said.status, said.body, said.content_type, said.headers)
-
-    def _learn(self, intake: _Intake, said: HandshakeAnswer) -> Answer | None:
-        source = intake.source
-        if self._book is None or not self._book.expected(source.name):
-            return self._unauthorized(source, _NOT_EXPECTED)
-
-        def done(ok: bool) -> None:
-            self.secrets_changed(source.name)
-            self._answer(intake, self._shaken(source, said) if ok else self._refuse(source, Refusal.STORAGE_ERROR))
-
-        intake.learning = True
-        self._book.learn(source.name, said.learned, intake.head.peer, done)
-        return None
-
-    def _store(self, intake: _Intake, now_ms: int) -> None:
+    def _store(self, intake: Intake, now_ms: int) -> None:
         source, request, head, forwarded = intake.source, intake.request, intake.head, intake.forwarded
         options, dedup, body = source.options, source.dedup, request.body
         key = extract(
@@ -406,10 +300,10 @@ class Receiver:
 
         self._journal.append(event, claim(source.name, dedup, key, body), options.ack, done)
 
-    def _stored(self, intake: _Intake, event: Event, result: Appended | Duplicate | Refusal, *, missing: bool) -> None:
+    def _stored(self, intake: Intake, event: Event, result: Appended | Duplicate | Refusal, *, missing: bool) -> None:
         name, m = intake.source.name, self._metrics
         if isinstance(result, Refusal):
-            self._answer(intake, self._refuse(intake.source, result))
+            intake.answer(self._telling.refuse(intake.source, result), self._clock.monotonic_s())
             return
         if isinstance(result, Appended):
             outcome, event_id = "accepted", event.id
@@ -426,96 +320,8 @@ class Receiver:
             answer = ack_answer(result.ack, event_id, replayed=True)
         m.received.inc(name, outcome)
         if self._feed.watched:
-            self._publish(name, outcome, event_id=event_id, key=event.key, bytes=len(event.body))
-        self._answer(intake, answer)
-
-    def _answer(self, intake: _Intake, answer: Answer) -> None:
-        if intake.answered:  # a bug came between handing it to the journal and now
-            return
-        intake.answered = True
-        intake.duration.observe(self._clock.monotonic_s() - intake.started_s)
-        assert intake.reply is not None
-        intake.reply(answer)
-
-    # --- refusing
-
-    def _refuse(self, source: Source | None, code: Refusal) -> Answer:
-        self._count_refusal(source, code, code)
-        allow = source.allow if source is not None and code is Refusal.METHOD_NOT_ALLOWED else b""
-        return error_answer(code, allow=allow)
-
-    def _refuse_on_bug(self, source: Source | None, error: Exception) -> Answer:
-        # Only its type: the text of an exception may quote the request.
-        _log.limited("bug", "error", "request failed on a bug", error=type(error).__name__)
-        return self._refuse(source, Refusal.INTERNAL_ERROR)
-
-    def _unauthorized(self, source: Source, rejected: Rejected) -> Answer:
-        """The same answer for every reason."""
-        self._metrics.verification_failures.inc(source.name, rejected.reason)
-        self._count_refusal(source, Refusal.UNAUTHORIZED, rejected.reason, rejected.detail)
-        return error_answer(Refusal.UNAUTHORIZED)
-
-    def _count_refusal(
-        self, source: Source | None, code: Refusal, reason: Refusal | RejectReason, detail: str = ""
-    ) -> None:
-        name = UNKNOWN if source is None else source.name
-        self._metrics.received.inc(name, code)
-        self._refusals.add(self._clock.wall_ms(), name, reason)
-        # Strangers knock on unknown paths all day; what a configured source refuses, somebody wants to know.
-        level: log.Level = "info" if source is None else "warning"
-        _log.limited(
-            f"{name} {reason}",
-            level,
-            "request refused",
-            source=name,
-            outcome=code,
-            reason=None if reason == code else reason,
-            detail=detail or None,
-        )
-        if self._feed.watched:
-            self._publish(name, code, reason=None if reason == code else reason)
-
-    def _publish(self, source: str, outcome: str, **more: str | int | None) -> None:
-        row: dict[str, str | int | float | bool | None] = {
-            "type": "received",
-            "at_ms": self._clock.wall_ms(),
-            "source": source,
-            "outcome": outcome,
-        }
-        row.update({name: value for name, value in more.items() if value is not None})
-        self._feed.publish(row)
-
-    # --- late deliveries
-
-    def resign(self, event: Event, now_ms: int) -> Headers | None:
-        """Sign an event afresh for a delivery that would otherwise be refused as too old.
-
-        Args:
-            event: As the journal has it; it is not changed.
-            now_ms: Wall clock, when the attempt starts.
-
-        Returns:
-            Headers that replace those of the same name. None when the original ones still do or nothing can be done:
-            within half the tolerance, not verified, no timestamp that we could renew, the source is gone or has no
-            active secret.
-        """
-        source = self._by_name.get(event.source)
-        if source is None or not event.verified:
-            return None
-        verifier = source.verifier
-        tolerance_ms = verifier.tolerance_ms
-        if tolerance_ms is None or not verifier.can_sign or (now_ms - event.received_at_ms) * 2 <= tolerance_ms:
-            return None
-        secrets = active_secrets(source.secrets, now_ms)
-        if not secrets:
-            return None
-        headers: dict[bytes, bytes] = {}
-        for name, value in event.headers:
-            headers.setdefault(name.lower(), value)
-        forwarded = Forwarded(b"", event.forwarded_proto, event.forwarded_host)
-        url = source.url(forwarded, event.path, event.query)
-        request = Request(event.method, event.path, event.query, headers, event.body, url)
-        return verifier.sign(request, secrets[0], now_ms) or None
+            self._telling.publish(name, outcome, event_id=event_id, key=event.key, bytes=len(event.body))
+        intake.answer(answer, self._clock.monotonic_s())
 
 
 def _is_utf8(value: bytes) -> bool:

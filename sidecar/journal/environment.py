@@ -55,6 +55,10 @@ class Identity(msgspec.Struct, array_like=True):
     mac_key: bytes
     copied: bool = False
 
+    def journal_id(self, seq: int) -> int:
+        """The journal id that ids with this seq carry (a restored copy takes a new one from its next seq on)."""
+        return next(i for first, i in reversed(self.journal_ids) if seq >= first)
+
 
 class Names(msgspec.Struct, array_like=True):
     """Numbers of sources, destinations and ack templates: the index in the list. Never reused, never reordered."""

@@ -7,25 +7,25 @@ writer's queue, questions to the reader's.
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
-from typing import Any
+from typing import TypeVar
 
 import lmdb
 import msgspec
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalError
-from sidecar.journal import meta
+from sidecar.journal.batch import Arrival, Batch, Work
 from sidecar.journal.books import Books
 from sidecar.journal.clock import ClockReading, JournalClock
+from sidecar.journal.commands import Commands
+from sidecar.journal.copies import adopt, copy_to
 from sidecar.journal.dedup_index import DedupIndex
-from sidecar.journal.environment import Environment, fsync_path, open_environment
+from sidecar.journal.environment import Environment, open_environment
 from sidecar.journal.lookups import AuditScan, EventScan
 from sidecar.journal.reader import Reader
-from sidecar.journal.records import encode_event, events_block, events_key
+from sidecar.journal.records import CorruptRecord, encode_event
 from sidecar.journal.recount import Recount
 from sidecar.journal.retention import Retention
 from sidecar.journal.types import (
@@ -42,10 +42,9 @@ from sidecar.journal.types import (
     JournalStats,
     OperatorResult,
     Ref,
-    Refused,
     Settlement,
 )
-from sidecar.journal.writer import Arrival, Batch, Work, Writer, journal_id_of, put_body
+from sidecar.journal.writer import Writer
 from sidecar.lifecycle import Change
 from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
@@ -64,6 +63,7 @@ RECOUNT_EVERY_S = 3600.0
 _UNREADABLE = (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError, LookupError)
 
 OnBatch = Callable[[list[Event], int], None]
+Result = TypeVar("Result")
 
 
 class Journal:
@@ -100,6 +100,8 @@ class Journal:
             metrics,
             failpoint,
         )
+        self._numbers, self._room = self._writer.numbers, self._writer.room
+        self._commands = Commands(environment, self._numbers)
         self._reader = Reader(environment, clock, self._note_corrupt)
         self._recount = Recount(self._note_missing)
         self._seq = environment.state.last_seq + (1 if environment.was_clean else SEQ_GAP)
@@ -137,7 +139,7 @@ class Journal:
         environment = open_environment(options, read_only=read_only, wall=now)
         try:
             if not read_only:
-                _adopt(environment)
+                adopt(environment)
             journal = cls(environment, options, clock, metrics or Metrics(), failpoint)
         except _UNREADABLE as e:
             environment.close()
@@ -175,31 +177,15 @@ class Journal:
     def register(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
         """Give names their numbers, before ``start``."""
         assert not self._started
-        if self._name(sources, destinations):
+        self._numbers.add(sources, destinations)
+        if self._numbers.changed:
             with self._environment.env.begin(write=True) as txn:
-                txn.put(b"names", meta.pack(self._environment.names), db=self._environment.db[b"meta"])
+                self._numbers.write(txn)
+            self._numbers.changed = False
 
     async def register_live(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
         """The same for a running journal; the names may be used when this returns."""
-
-        def run(_work: Work) -> None:
-            if self._name(sources, destinations):
-                self._writer.names_changed()
-
-        await self._command(run)
-
-    def _name(self, sources: Iterable[str], destinations: Iterable[str]) -> bool:
-        names, writer, changed = self._environment.names, self._writer, False
-        for known, numbers, wanted in (
-            (names.sources, writer.sources, sources),
-            (names.destinations, writer.destinations, destinations),
-        ):
-            for name in wanted:
-                if name not in numbers:
-                    known.append(name)
-                    numbers[name] = len(known) - 1
-                    changed = True
-        return changed
+        await self._command(lambda _: self._numbers.add(sources, destinations))
 
     def start(
         self,
@@ -253,20 +239,22 @@ class Journal:
             ack: How it is answered, remembered for its duplicates.
             done: Called once on the loop: Appended after the commit, Duplicate, or the Refusal.
         """
-        writer = self._writer
-        if writer.refusal is not None:
-            done(writer.refusal)
+        room = self._room
+        if room.refusal is not None:
+            done(room.refusal)
             return
         seq = self._seq
         self._seq = seq + 1
         event.seq = seq
         event.accepted_at_ms = self._journal_clock.now_ms()
         event.id = format_event_id(event.received_at_ms, self.journal_id, seq)
-        source = writer.sources[event.source]
-        numbers = writer.destinations
+        source = self._numbers.sources[event.source]
+        numbers = self._numbers.destinations
         destinations = tuple([numbers[d] for d in event.destinations])
         payload = encode_event(event, source, destinations)
-        writer.append(Arrival(event, claim, ack, done, payload, source, destinations, len(payload) + len(event.body)))
+        self._writer.append(
+            Arrival(event, claim, ack, done, payload, source, destinations, len(payload) + len(event.body))
+        )
 
     def settle(self, settlement: Settlement) -> None:
         """Say what became of a claimed delivery; ``settlement.done`` is called after the commit."""
@@ -274,11 +262,11 @@ class Journal:
 
     def note_fresh_from(self, destination: str, seq: int) -> None:
         """Every fresh delivery of this destination has at least this seq; stored with the next commit."""
-        self._writer.fresh_from[self._writer.destinations[destination]] = seq
+        self._writer.fresh_from[self._numbers.destinations[destination]] = seq
 
     def fresh_from(self, destination: str) -> int:
         """Where a lane starts to read after a restart."""
-        return self._writer.books.fresh_from.get(self._writer.destinations[destination], 0)
+        return self._writer.books.fresh_from.get(self._numbers.destinations[destination], 0)
 
     # --- claim
 
@@ -286,14 +274,14 @@ class Journal:
         self, destination: str, from_seq: int, *, max_events: int, max_bytes: int, skip: Collection[int]
     ) -> FreshWindow:
         """Read fresh deliveries in order of arrival, at most 4 MiB and 50 ms worth of them."""
-        number, limits = self._writer.destinations[destination], (max_events, max_bytes)
+        number, limits = self._numbers.destinations[destination], (max_events, max_bytes)
         found = await self._reader.read(lambda view: view.window(number, from_seq, limits, skip), lane=True)
         assert isinstance(found, FreshWindow)
         return found
 
     async def due(self, destination: str, *, max_events: int, max_bytes: int, skip: Collection[int]) -> DueWindow:
         """Read deliveries whose waiting time is over."""
-        number, limits = self._writer.destinations[destination], (max_events, max_bytes)
+        number, limits = self._numbers.destinations[destination], (max_events, max_bytes)
         now_ms = self.clock_ms()
         found = await self._reader.read(lambda view: view.due(number, now_ms, limits, skip), lane=True)
         assert isinstance(found, DueWindow)
@@ -301,7 +289,7 @@ class Journal:
 
     async def dying(self, destination: str, *, limit: int, skip: Collection[int]) -> list[Delivery]:
         """Read deliveries that were given up and whose dead-letter file is still to be written."""
-        number, limits = self._writer.destinations[destination], (limit, 1 << 30)
+        number, limits = self._numbers.destinations[destination], (limit, 1 << 30)
         found = await self._reader.read(lambda view: view.due(number, 0, limits, skip, dying=True))
         assert isinstance(found, DueWindow)
         return found.deliveries
@@ -327,44 +315,10 @@ class Journal:
 
     async def redirect(self, refs: Sequence[Ref], to: str) -> OperatorResult:
         """Settle pending deliveries as redirected; each is pending at ``to`` instead."""
-
-        def run(work: Work, seq: int, ref: Ref) -> Refused | None:
-            numbers = self._writer.destinations
-            return work.changes.redirect(seq, numbers[ref.destination], numbers[to])
-
-        return await self._each(refs, run, needs=to)
+        return await self._command(lambda work: self._commands.redirect(work, refs, to))
 
     async def _change(self, refs: Sequence[Ref], change: Change, to: str | None) -> OperatorResult:
-        def run(work: Work, seq: int, ref: Ref) -> Refused | None:
-            return work.changes.change(seq, self._writer.destinations[to or ref.destination], change)
-
-        return await self._each(refs, run, needs=to)
-
-    async def _each(
-        self, refs: Sequence[Ref], run: Callable[[Work, int, Ref], Refused | None], *, needs: str | None
-    ) -> OperatorResult:
-        def all_of(work: Work) -> OperatorResult:
-            result = OperatorResult(0, [])
-            for ref in refs:
-                refused = self._find(ref, needs) or run(work, parse_event_id(ref.event_id)[2], ref)  # type: ignore[index]
-                if refused is None:
-                    result.applied += 1
-                else:
-                    result.refused.append((ref, refused.value))
-            return result
-
-        result = await self._command(all_of)
-        assert isinstance(result, OperatorResult)
-        return result
-
-    def _find(self, ref: Ref, needs: str | None) -> Refused | None:
-        parsed = parse_event_id(ref.event_id)
-        if parsed is None or parsed[1] != journal_id_of(self._environment, parsed[2]):
-            return Refused.NOT_FOUND
-        known = self._writer.destinations
-        if ref.destination not in known or (needs is not None and needs not in known):
-            return Refused.UNKNOWN_DESTINATION
-        return None
+        return await self._command(lambda work: self._commands.change(work, refs, change, to))
 
     async def restore(self, event: Event, destination: str, log_: Sequence[Attempt], *, verified: bool) -> str:
         """Bring back an event that the journal no longer has, pending at one destination in a new round.
@@ -382,9 +336,9 @@ class Journal:
         Raises:
             JournalError: No room, or the old id is still in use by other bytes.
         """
-        if self._writer.refusal is not None:
+        if self._room.refusal is not None:
             raise JournalError(
-                f"the journal takes nothing now: {self._writer.refusal.value}", "make room, then try again"
+                f"the journal takes nothing now: {self._room.refusal.value}", "make room, then try again"
             )
         parsed = parse_event_id(event.id)
         if parsed is None:
@@ -395,32 +349,15 @@ class Journal:
             event.seq = parsed[2]
         event.accepted_at_ms = self.clock_ms()
         event.verified = verified
-        round_ = max((a.round for a in log_), default=0) + 1
-        writer = self._writer
-        source, number = writer.sources[event.source], writer.destinations[destination]
+        source, number = self._numbers.sources[event.source], self._numbers.destinations[destination]
         payload = encode_event(event, source, [number])
-
-        def run(work: Work) -> bool:
-            db = self._environment.db
-            first, slot = event.seq, 0
-            found = work.changes.block_of(event.seq)
-            if found is not None:
-                return False  # it is still there: a replay is what was meant
-            in_parts = put_body(work.txn, db, event)
-            block = events_block(first, {slot: (payload, in_parts)}, event.accepted_at_ms)
-            work.txn.put(events_key(first), block, db=db[b"events"])
-            event.block = first
-            work.changes.enter(first, slot, number, round_, list(log_))
-            work.books.last_seq = max(work.books.last_seq, event.seq)
-            return True
-
-        if not await self._command(run):
+        if not await self._command(lambda work: self._commands.restore(work, event, payload, number, log_)):
             raise JournalError(f"event {event.id} is still in the journal", "replay it from there")
         return event.id
 
-    async def _command(self, run: Callable[[Work], Any]) -> Any:
+    async def _command(self, run: Callable[[Work], Result]) -> Result:
         result = await self._writer.command(run)
-        if isinstance(result, Exception):
+        if isinstance(result, CorruptRecord):
             raise JournalError(f"a record is damaged: {result}", "see: webhook-sidecar journal verify")
         return result
 
@@ -450,7 +387,7 @@ class Journal:
 
     async def oldest_pending_ms(self, destination: str) -> int | None:
         """Journal clock at acceptance of the oldest delivery owed; None when nothing is."""
-        number = self._writer.destinations[destination]
+        number = self._numbers.destinations[destination]
         found = await self._reader.read(lambda view: view.oldest_pending_ms(number))
         assert found is None or isinstance(found, int)
         return found
@@ -469,20 +406,20 @@ class Journal:
 
     def stats(self) -> JournalStats:
         """How the journal is doing; cheap, from memory."""
-        w, now_s = self._writer, self._clock.monotonic_s()
+        w, room, now_s = self._writer, self._room, self._clock.monotonic_s()
         return JournalStats(
             journal_id=self.journal_id,
             path=self._environment.path,
-            used_bytes=w.used_bytes,
+            used_bytes=room.used_bytes,
             capacity_bytes=self._environment.capacity_bytes,
-            disk_free_bytes=w.disk_free_bytes,
+            disk_free_bytes=room.disk_free_bytes,
             last_seq=w.books.last_seq,
             commits=w.commits,
             largest_batch=w.largest_batch,
             dedup_keys=self._dedup.keys,
-            fill=w.fill,
-            accepting=w.refusal is None,
-            refusal=w.refusal,
+            fill=room.fill,
+            accepting=room.refusal is None,
+            refusal=room.refusal,
             last_commit_ago_s=now_s - w.last_commit_s,
             writer_stuck_s=now_s - w.busy_since_s if w.busy_since_s else 0.0,
             quarantined=self.quarantined,
@@ -498,12 +435,7 @@ class Journal:
 
         A daemon that opens the copy takes a new journal id, so that ids stay unique.
         """
-
-        def run(view: Any) -> int:
-            del view
-            return _copy(self._environment, path)
-
-        size = await self._reader.read(run)
+        size = await self._reader.read(lambda _: copy_to(self._environment, path))
         assert isinstance(size, int)
         return size
 
@@ -546,33 +478,3 @@ class Journal:
         self.quarantined += 1
         self._metrics.journal_quarantined.inc()
         log.error("a damaged record was left out; it stays pending", seq=seq)
-
-
-def _adopt(environment: Environment) -> None:
-    """Mark the journal as in use; a restored copy takes a new journal id from here on."""
-    identity = environment.identity
-    with environment.env.begin(write=True) as txn:
-        if identity.copied:
-            identity.journal_ids.append((environment.state.last_seq + 1, secrets.randbits(32)))
-            identity.copied = False
-            txn.put(b"identity", meta.pack(identity), db=environment.db[b"meta"])
-        row = msgspec.structs.replace(environment.state, clean=False)
-        txn.put(b"state", meta.pack(row), db=environment.db[b"meta"])
-
-
-def _copy(environment: Environment, path: str) -> int:
-    os.mkdir(path, 0o700)
-    environment.env.copy(path, compact=True)
-    data = os.path.join(path, "data.mdb")
-    copy = lmdb.open(path, map_size=environment.capacity_bytes, max_dbs=8, mode=0o600)
-    try:
-        table = copy.open_db(b"meta")
-        with copy.begin(write=True) as txn:
-            identity = msgspec.structs.replace(environment.identity, copied=True)
-            txn.put(b"identity", meta.pack(identity), db=table)
-    finally:
-        copy.close()
-    os.chmod(data, 0o600)
-    fsync_path(data)
-    fsync_path(path)
-    return os.path.getsize(data)

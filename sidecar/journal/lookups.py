@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from sidecar.journal.books import Books
-from sidecar.journal.reader import View
 from sidecar.journal.records import (
     CorruptRecord,
     DeliveryRow,
@@ -17,7 +16,7 @@ from sidecar.journal.records import (
 )
 from sidecar.journal.recount import reachable
 from sidecar.journal.types import AuditReport, AuditRow, DeliveryView, EventPage, EventQuery, EventView, Ref
-from sidecar.journal.writer import journal_id_of
+from sidecar.journal.view import View
 from sidecar.model import State, format_event_id, parse_event_id
 
 __all__ = ["AuditScan", "EventScan"]
@@ -238,6 +237,5 @@ class AuditScan:
             stored = None
         if stored is None:
             return None
-        journal_id = journal_id_of(view.environment, seq)
-        event_id = format_event_id(stored.received_at_ms, journal_id, seq)
+        event_id = format_event_id(stored.received_at_ms, view.environment.identity.journal_id(seq), seq)
         return Ref(event_id, view.environment.names.destinations[destination])

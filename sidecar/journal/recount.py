@@ -13,8 +13,8 @@ import lmdb
 import msgspec
 
 from sidecar.journal.books import Books
-from sidecar.journal.reader import View
 from sidecar.journal.records import CorruptRecord, DeliveryRow, due_key, split_key
+from sidecar.journal.view import View
 from sidecar.log import bug_text, get_logger
 from sidecar.model import State
 

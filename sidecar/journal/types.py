@@ -273,6 +273,11 @@ class Counters(msgspec.Struct, frozen=True):
     scheduled: Mapping[str, int]
     dying: Mapping[str, int]
 
+    @property
+    def owed(self) -> int:
+        """Deliveries of all destinations that are owed: enqueued less settled."""
+        return sum(self.enqueued.values()) - sum(self.settled.values())
+
     def pending(self, destination: str) -> int:
         """Deliveries of one destination that are owed: enqueued less settled."""
         return sum(n for (_, d), n in self.enqueued.items() if d == destination) - sum(

@@ -11,45 +11,38 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import errno
-import os
 import queue
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import lmdb
-import msgspec
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalFull
 from sidecar.journal import meta
+from sidecar.journal.arrivals import Arrivals
+from sidecar.journal.batch import Arrival, Batch, Command, Work
 from sidecar.journal.books import Books
 from sidecar.journal.changes import Changes
 from sidecar.journal.clock import JournalClock
-from sidecar.journal.dedup_index import DedupEntry, DedupIndex
+from sidecar.journal.dedup_index import DedupIndex
 from sidecar.journal.environment import Environment
-from sidecar.journal.records import (
-    BLOCK_BYTES,
-    BLOCK_EVENTS,
-    INLINE_BODY_BYTES,
-    CorruptRecord,
-    DeliveryRow,
-    body_parts,
-    deliveries_key,
-    events_block,
-    events_key,
-)
-from sidecar.journal.retention import Retention, early_fill
-from sidecar.journal.types import AppendDone, Appended, Claim, Duplicate, Settlement
+from sidecar.journal.numbering import Numbers
+from sidecar.journal.records import CorruptRecord
+from sidecar.journal.retention import Retention
+from sidecar.journal.room import Room
+from sidecar.journal.types import Settlement
 from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
-from sidecar.model import AckTemplate, Event, Refusal, State, format_event_id
+from sidecar.model import Refusal
 
-__all__ = ["Arrival", "Work", "Writer"]
+__all__ = ["Writer"]
 
 log = get_logger("journal")
+
+Result = TypeVar("Result")
 
 MAX_SETTLEMENTS = 1024
 MAX_ARRIVALS = 1024
@@ -65,51 +58,6 @@ GATHER_MOST_S = 0.002
 TICK_S = 1.0
 RETRY_TICK_S = 0.25
 IDLE_DEDUP_MS = 60_000
-MIN_RESERVE_BYTES = 8 << 20
-REVIVE_EVERY_MS = 600_000  # a repeat revives a dead delivery at most once in ten minutes
-_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-class Arrival(msgspec.Struct):
-    """One event on its way to disk, already encoded."""
-
-    event: Event
-    claim: Claim | None
-    ack: AckTemplate
-    done: AppendDone
-    payload: bytes
-    source: int
-    destinations: tuple[int, ...]
-    size: int
-
-
-class Work(msgspec.Struct):
-    """What a command may use inside the writer's transaction."""
-
-    txn: lmdb.Transaction
-    books: Books
-    changes: Changes
-    now_ms: int
-
-
-class Command(msgspec.Struct):
-    """An operator's wish: runs inside a transaction, answers after its commit."""
-
-    run: Callable[[Work], Any]
-    future: asyncio.Future[Any]
-    result: Any = None
-
-
-class Batch(msgspec.Struct):
-    """What one transaction takes on, and what came of it."""
-
-    settlements: list[Settlement]
-    commands: list[Command]
-    arrivals: list[Arrival]
-    applied: list[bool] = []
-    replies: list[tuple[AppendDone, Appended | Duplicate | Refusal]] = []
-    stored: list[Event] = []
-    due: list[str] = []
 
 
 class Writer:
@@ -134,8 +82,6 @@ class Writer:
         self._retention = retention
         self._metrics = metrics
         self._failpoint = failpoint
-        self._acks = {ack: i for i, ack in enumerate(environment.names.acks)}
-        self._names_changed = False
         self._arrivals: deque[Arrival] = deque()
         self._settlements: deque[Settlement] = deque()
         self._commands: deque[Command] = deque()
@@ -153,26 +99,18 @@ class Writer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._commit_duration = metrics.commit_duration.series()
         self._batch_events = metrics.batch_events.series()
-        self._next_stat_s = 0.0
-        self._grown_bytes = 0
         self._next_dedup_ms = journal_clock.now_ms() + IDLE_DEDUP_MS
         self.fresh_from: dict[int, int] = {}
         self.books = books
-        self.destinations = {name: i for i, name in enumerate(environment.names.destinations)}
-        self.sources = {name: i for i, name in enumerate(environment.names.sources)}
-        self.refusal: Refusal | None = None
+        self.numbers = Numbers(environment)
+        self.room = Room(environment, clock)
         self.dead: BaseException | None = None
-        self.used_bytes = 0
-        self.disk_free_bytes = 0
         self.commits = 0
         self.largest_batch = 0
         self.busy_since_s = 0.0  # monotonic; 0 while there is nothing to do
         self.last_commit_s = clock.monotonic_s()
-        self.reserve_bytes = max(environment.capacity_bytes // 10, MIN_RESERVE_BYTES)
-        # Often enough that pruning begins before the reserve is reached, in a small journal, too.
-        self._measure_after_bytes = min(MAX_ARRIVAL_BYTES // 2, environment.capacity_bytes // 50)
-        retention.early_fill = early_fill(environment.capacity_bytes, self.reserve_bytes)
-        self._measure_now()
+        retention.early_fill = self.room.early_fill
+        self._incoming = Arrivals(environment, dedup, self.numbers)
 
     # --- event loop's side
 
@@ -198,11 +136,11 @@ class Writer:
         if self._waiting and len(self._settlements) >= self._wanted[1]:
             self._nudge()
 
-    def command(self, run: Callable[[Work], Any]) -> asyncio.Future[Any]:
-        """Queue an operator's command; the future holds its result after the commit."""
+    def command(self, run: Callable[[Work], Result]) -> asyncio.Future[Result | CorruptRecord]:
+        """Queue an operator's command; the future holds its result after the commit, or which record is damaged."""
         loop = self._loop
         assert loop is not None
-        future: asyncio.Future[Any] = loop.create_future()
+        future: asyncio.Future[Result | CorruptRecord] = loop.create_future()
         if self.dead is not None:
             future.set_exception(self.dead)
             return future
@@ -286,15 +224,15 @@ class Writer:
 
     def _idle(self) -> None:
         now_ms = self._journal_clock.now_ms()
-        if self.refusal is not None:
-            self._measure_now()
-        if self._retention.has_work(now_ms, self.fill) or self._dedup_due(now_ms):
+        if self.room.refusal is not None:
+            self.room.measure()
+        if self._retention.has_work(now_ms, self.room.fill) or self._dedup_due(now_ms):
             commits = self.commits
             self._write(Batch([], [], []))
             if self.commits > commits and not self._has_work():
-                self._wait(0.01 if self.refusal is None else RETRY_TICK_S)
+                self._wait(0.01 if self.room.refusal is None else RETRY_TICK_S)
                 return
-        self._wait(TICK_S if self.refusal is None else RETRY_TICK_S)
+        self._wait(TICK_S if self.room.refusal is None else RETRY_TICK_S)
 
     def _dedup_due(self, now_ms: int) -> bool:
         # Each transaction maintains the dedup index; this is for the time when none comes.
@@ -311,7 +249,7 @@ class Writer:
             self._metrics.journal_errors.inc("map_full")
             self._split(batch)
         except (lmdb.Error, OSError) as e:
-            if not self._disk_is_full(e):
+            if not self.room.is_missing(e):
                 raise
             self._metrics.journal_errors.inc("disk_full")
             self._refuse(batch, Refusal.STORAGE_FULL)
@@ -331,8 +269,8 @@ class Writer:
 
     def _refuse(self, batch: Batch, code: Refusal) -> None:
         # Settlements and commands wait for room: nothing that was done is forgotten.
-        self.refusal = code
-        log.limited("full", "error", "no room in the journal", refusal=code.value, used_bytes=self.used_bytes)
+        self.room.refusal = code
+        log.limited("full", "error", "no room in the journal", refusal=code.value, used_bytes=self.room.used_bytes)
         self._settlements.extendleft(reversed(batch.settlements))
         self._commands.extendleft(reversed(batch.commands))
         self._post(Batch([], [], [], replies=[(a.done, code) for a in batch.arrivals]))
@@ -340,17 +278,6 @@ class Writer:
             if self._closing:
                 raise JournalFull("no room to write the last settlements", "free disk space; they repeat after a start")
             threading.Event().wait(RETRY_TICK_S)
-
-    def _disk_is_full(self, error: BaseException) -> bool:
-        # LMDB reports a short write as an I/O error, so the file system is asked, not the error alone.
-        if isinstance(error, OSError) and error.errno in _FULL_ERRNOS:
-            return True
-        if isinstance(error, lmdb.PanicError):
-            return False
-        self._measure_disk()
-        return self.disk_free_bytes < MIN_RESERVE_BYTES // 2 or any(
-            os.strerror(code) in str(error) for code in _FULL_ERRNOS
-        )
 
     def _transact(self, batch: Batch) -> None:
         environment, clock = self._environment, self._clock
@@ -363,18 +290,18 @@ class Writer:
         txn = environment.env.begin(write=True)
         try:
             changes = Changes(environment, txn, books, now_ms, wall_ms)
-            batch.applied = changes.settle(batch.settlements, self.destinations)
+            batch.applied = changes.settle(batch.settlements, self.numbers.destinations)
             work = Work(txn, books, changes, now_ms)
             for command in batch.commands:
-                command.result = _run_command(command, work)
-            self._append_all(txn, batch, books, changes, now_ms)
+                command.apply(work)
+            self._incoming.append(txn, batch, books, changes, now_ms)
             changes.write()
-            pruned = self._retention.slice(txn, now_ms, self.fill)
+            pruned = self._retention.slice(txn, now_ms, self.room.fill)
             self._dedup.maintain(txn, now_ms)
             for destination, seq in list(self.fresh_from.items()):
                 books.fresh_from[destination] = seq
-            if self._names_changed:
-                txn.put(b"names", meta.pack(environment.names), db=self._db[b"meta"])
+            if self.numbers.changed:
+                self.numbers.write(txn)
             row = books.row(self._journal_clock.reading(), clean=False)
             txn.put(b"state", meta.pack(row), db=self._db[b"meta"])
             self._failpoint("before_commit")
@@ -386,7 +313,7 @@ class Writer:
             self._retention.aborted()
             raise
         self._failpoint("after_commit")
-        self._names_changed = False
+        self.numbers.changed = False
         self._dedup.committed()
         self._retention.committed(pruned)
         self._retention.closed(changes.closed_blocks)
@@ -409,99 +336,7 @@ class Writer:
         stale = batch.applied.count(False)
         if stale:
             self._metrics.settlements_stale.inc(by=stale)
-        self._grown_bytes += sum(a.size for a in batch.arrivals)
-        if (
-            now_s >= self._next_stat_s
-            or self._grown_bytes > self._measure_after_bytes
-            or self.fill > self._retention.early_fill
-        ):
-            self._measure_now()
-
-    def _append_all(self, txn: lmdb.Transaction, batch: Batch, books: Books, changes: Changes, now_ms: int) -> None:
-        block = _Block()
-        for a in batch.arrivals:
-            event = a.event
-            if a.claim is not None:
-                first = self._dedup.find(txn, a.claim.digest, now_ms)
-                if first is not None:
-                    batch.replies.append((a.done, self._duplicate(a, first, changes)))
-                    continue
-                entry = DedupEntry(
-                    event.seq,
-                    event.received_at_ms,
-                    self._ack_number(a.ack),
-                    a.claim.body_digest,
-                    now_ms + a.claim.ttl_ms,
-                    a.source,
-                    0,
-                )
-                self._dedup.stage(a.claim.digest, entry)
-            if not block.fits(event.seq, len(a.payload)):
-                block.put(txn, self._db)
-                block = _Block()
-            block.add(a)
-            for destination in a.destinations:
-                books.enter(a.source, destination)
-            batch.stored.append(event)
-            batch.replies.append((a.done, Appended(event)))
-        if batch.stored:
-            block.put(txn, self._db)
-            self._dedup.write(txn, batch.stored[0].seq)
-            books.last_seq = max(books.last_seq, batch.stored[-1].seq)
-
-    def _duplicate(self, a: Arrival, first: DedupEntry, changes: Changes) -> Duplicate:
-        assert a.claim is not None
-        revived = 0
-        if a.claim.redrive_dead:
-            revived = changes.revive_dead(first.seq, range(len(self._environment.names.destinations)), REVIVE_EVERY_MS)
-        return Duplicate(
-            format_event_id(first.received_at_ms, journal_id_of(self._environment, first.seq), first.seq),
-            self._environment.names.acks[first.ack],
-            first.body_digest != a.claim.body_digest,
-            revived,
-        )
-
-    def _ack_number(self, ack: AckTemplate) -> int:
-        number = self._acks.get(ack)
-        if number is None:
-            number = len(self._environment.names.acks)
-            self._environment.names.acks.append(ack)
-            self._acks[ack] = number
-            self._names_changed = True
-        return number
-
-    def names_changed(self) -> None:
-        """A command added names: write them with this transaction."""
-        self._names_changed = True
-
-    # --- room
-
-    @property
-    def fill(self) -> float:
-        """Used share of the capacity, 0.0 to 1.0."""
-        return self.used_bytes / self._environment.capacity_bytes
-
-    def _measure_now(self) -> None:
-        with self._environment.env.begin() as txn:
-            self.used_bytes = self._environment.used_bytes(txn)
-        self._grown_bytes = 0
-        self._next_stat_s = self._clock.monotonic_s() + TICK_S
-        self._measure_disk()
-        full = (
-            self.used_bytes > self._environment.capacity_bytes - self.reserve_bytes
-            or self.disk_free_bytes < MIN_RESERVE_BYTES
-        )
-        was, self.refusal = self.refusal, Refusal.STORAGE_FULL if full else None
-        if was is None and full:
-            log.warning(
-                "the journal is full: answering 503", used_bytes=self.used_bytes, disk_free=self.disk_free_bytes
-            )
-        elif was is not None and not full:
-            log.info("the journal has room again", used_bytes=self.used_bytes)
-
-    def _measure_disk(self) -> None:
-        s = os.statvfs(self._environment.path)
-        self.disk_free_bytes = s.f_bavail * s.f_frsize
+        self.room.grew(sum(a.size for a in batch.arrivals), now_s)
 
     # --- ends
 
@@ -519,7 +354,7 @@ class Writer:
     def _die(self, error: BaseException) -> None:
         # What the failed commit left on disk is unknown, so nothing more is acknowledged; a restart finds out.
         self.dead = error
-        self.refusal = Refusal.STORAGE_ERROR
+        self.room.refusal = Refusal.STORAGE_ERROR
         self._metrics.journal_errors.inc("fatal")
         why = str(error) if isinstance(error, lmdb.Error) else bug_text(error)
         log.error("the journal failed: stopping", error=why, kind=type(error).__name__)
@@ -536,76 +371,6 @@ class Writer:
         self._unanswered = Batch([], [], [])
         self._commands.clear()
         return waiting
-
-
-def put_body(txn: lmdb.Transaction, db: dict[bytes, Any], event: Event) -> bool:
-    """Store a body that is too large for its block in parts; whether it was."""
-    if len(event.body) <= INLINE_BODY_BYTES:
-        return False
-    for key, value in body_parts(event.seq, event.body):
-        txn.put(key, value, db=db[b"bodies"])
-    return True
-
-
-def journal_id_of(environment: Environment, seq: int) -> int:
-    """The journal id that ids with this seq carry (a restored copy takes a new one from its next seq on)."""
-    return next(i for first, i in reversed(environment.identity.journal_ids) if seq >= first)
-
-
-class _Block:
-    """One block of events while it is put together, with its rows of deliveries."""
-
-    __slots__ = ("accepted_at_ms", "events", "first", "large", "payloads", "size", "states")
-
-    def __init__(self) -> None:
-        self.first = -1
-        self.size = 0
-        self.accepted_at_ms = 0
-        self.events: list[Event] = []
-        self.payloads: dict[int, tuple[bytes, bool]] = {}
-        self.large: list[Event] = []
-        self.states: dict[int, bytearray] = {}
-
-    def fits(self, seq: int, size: int) -> bool:
-        return self.first < 0 or (seq - self.first < BLOCK_EVENTS and self.size + size <= BLOCK_BYTES)
-
-    def add(self, a: Arrival) -> None:
-        event = a.event
-        if self.first < 0:
-            self.first = event.seq
-        slot = event.seq - self.first
-        in_parts = len(event.body) > INLINE_BODY_BYTES
-        if in_parts:
-            self.large.append(event)
-        self.payloads[slot] = (a.payload, in_parts)
-        self.size += len(a.payload)
-        self.accepted_at_ms = max(self.accepted_at_ms, event.accepted_at_ms)
-        event.block = self.first
-        for destination in a.destinations:
-            row = self.states.get(destination)
-            if row is None:
-                row = self.states[destination] = bytearray()
-            if slot > len(row):
-                row.extend(bytes(slot - len(row)))
-            row.append(State.PENDING)
-
-    def put(self, txn: lmdb.Transaction, db: dict[bytes, Any]) -> None:
-        if self.first < 0:
-            return
-        for event in self.large:
-            put_body(txn, db, event)
-        block = events_block(self.first, self.payloads, self.accepted_at_ms)
-        txn.put(events_key(self.first), block, db=db[b"events"])
-        for destination, states in self.states.items():
-            key = deliveries_key(destination, self.first)
-            txn.put(key, DeliveryRow(states, self.accepted_at_ms).encode(key), db=db[b"deliveries"])
-
-
-def _run_command(command: Command, work: Work) -> Any:
-    try:
-        return command.run(work)
-    except CorruptRecord as e:  # the record it is about is damaged; the rest of the batch is not
-        return e
 
 
 def _popleft(rows: deque[Any], most: int) -> list[Any]:

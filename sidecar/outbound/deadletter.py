@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import stat
 import threading
 from collections.abc import Sequence
 
@@ -23,11 +22,9 @@ from sidecar.outbound.folder import (
     FolderTotals,
     Problem,
     contents,
-    count,
     event_ids,
     folders,
     make_durably,
-    mtime_ms,
     open_own,
     opened,
     problem_of,
@@ -35,6 +32,7 @@ from sidecar.outbound.folder import (
     size_of,
 )
 from sidecar.outbound.letter import HEAD_BYTES, Head, Letter, Malformed, encode, parse, parse_head
+from sidecar.outbound.totals import Totals
 
 __all__ = [
     "DeadLetterOptions",
@@ -117,8 +115,7 @@ class DeadLetters:
         self.options = options
         self._key = key
         self._lock = threading.RLock()  # one writer at a time, and totals that agree with the files
-        self._totals: dict[str, FolderTotals] = {}
-        self._stale: set[str] = set()  # folders whose oldest file may be another one by now
+        self._totals = Totals(options.path)
 
     def open(self) -> None:
         """Make the directory where it is missing, see that it is ours and can be written, and count what it holds.
@@ -209,14 +206,11 @@ class DeadLetters:
             replace_file(folder, f".{name}.tmp", name, data, died_at_ms)
         except OSError as e:
             return _failure(e)
-        totals = self._totals.setdefault(destination, FolderTotals())
-        totals.count += not before
-        totals.bytes += len(data) - before
-        totals.oldest_ms = died_at_ms if totals.oldest_ms is None else min(totals.oldest_ms, died_at_ms)
+        self._totals.written(destination, before, len(data), died_at_ms)
         return Written(True)
 
     def _over_quota(self, more: int) -> bool:
-        return sum(t.bytes for t in self._totals.values()) + more > self.options.max_size_bytes
+        return self._totals.bytes + more > self.options.max_size_bytes
 
     # --- reading
 
@@ -323,35 +317,23 @@ class DeadLetters:
                             return found.problem if found.letter is None else Problem.NAME_MISMATCH
                     status = os.stat(name, dir_fd=folder, follow_symlinks=False)
                     os.unlink(name, dir_fd=folder)
-                    self._forget(destination, status)
+                    self._totals.removed(destination, status)
                     os.fsync(folder)
             except OSError as e:
                 return problem_of(e)
         return None
-
-    def _forget(self, destination: str, status: os.stat_result) -> None:
-        totals = self._totals.get(destination)
-        if totals is None or not stat.S_ISREG(status.st_mode):
-            return
-        totals.count -= 1
-        totals.bytes -= status.st_size
-        if totals.oldest_ms is not None and mtime_ms(status) <= totals.oldest_ms:
-            self._stale.add(destination)
-        if totals.count <= 0:
-            self._totals[destination] = FolderTotals()
-            self._stale.discard(destination)
 
     # --- totals
 
     def totals(self) -> dict[str, FolderTotals]:
         """Count, bytes and oldest per destination, from memory; a copy."""
         with self._lock:
-            return {name: msgspec.structs.replace(t) for name, t in self._totals.items()}
+            return self._totals.copy()
 
     @property
     def oldest_unsure(self) -> bool:
         """Whether an oldest file was removed, so that ``refresh`` would find another one."""
-        return bool(self._stale)
+        return self._totals.oldest_unsure
 
     def refresh(self, *, sweep: bool = False) -> None:
         """Count again what is there: files also come and go by people's hands.
@@ -360,13 +342,7 @@ class DeadLetters:
             sweep: Remove what a crash left of unfinished files. Only while nobody writes.
         """
         with self._lock:
-            counted: dict[str, FolderTotals] = {}
-            with contextlib.suppress(OSError), opened(self.options.path) as base:
-                for name in folders(base):
-                    with contextlib.suppress(OSError), opened(name, base) as folder:
-                        counted[name] = count(folder, sweep=sweep)
-            self._totals = counted
-            self._stale.clear()
+            self._totals.recount(sweep=sweep)
 
 
 def _list_one(folder: int, destination: str, event_id: str) -> Listed:

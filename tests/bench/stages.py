@@ -22,8 +22,8 @@ from sidecar.inbound.connection import Connection
 from sidecar.inbound.receive import Receiver
 from sidecar.inbound.shared import Shared
 from sidecar.journal import Journal
+from sidecar.journal.batch import Batch
 from sidecar.journal.types import Appended
-from sidecar.journal.writer import Batch
 from sidecar.metrics import Metrics
 from tests.bench.subject import config
 from tests.bench.webhook import PATH, Webhooks

@@ -48,9 +48,9 @@ COSTS = {
     "instructions, acked": Cost(584, 0.1, "thousand per event"),
     "instructions, acked and delivered": Cost(827, 0.1, "thousand per event"),
     # Size. The memory is the budget itself; the start's CPU depends on the processor, so it has the widest room.
-    "wheel": Cost(421, 0.15, "KiB"),
+    "wheel": Cost(439, 0.15, "KiB"),
     "installed, with all it needs": Cost(31.5, 0.2, "MiB"),
-    "modules loaded by run": Cost(535, 0.1, "modules"),
+    "modules loaded by run": Cost(557, 0.1, "modules"),
     "anonymous memory, idle": Cost(40, 0, "MiB"),
     "CPU from exec to ready": Cost(0.4, 1.5, "s"),
     "awakenings, idle": Cost(4.8, 0.4, "a second"),

@@ -73,6 +73,7 @@ def ready(daemon: Daemon) -> bool:
 
 @pytest.fixture
 def sink():
+    """A fresh one for each test."""
     with Sink() as sink:
         yield sink
 

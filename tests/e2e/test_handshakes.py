@@ -66,12 +66,6 @@ url = "{sink}{{path}}"
 """
 
 
-@pytest.fixture(scope="module")
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
 @pytest.fixture
 def daemon(tmp_path, sink: Sink) -> Iterator[Daemon]:
     with Daemon(tmp_path, CONFIG.format(sink=sink.url)) as daemon:

@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -59,12 +58,6 @@ def grouped() -> list[list[tuple[int, dict[str, Any]]]]:
         else:
             groups.append({path: [(number, case)]})
     return [[pair for pairs in group.values() for pair in pairs] for group in groups]
-
-
-@pytest.fixture(scope="module")
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
 
 
 CLOCKED = [sys.executable, str(TESTS / "support" / "clocked_daemon.py")]

@@ -43,12 +43,6 @@ url = "{sink}{{path}}"
 
 
 @pytest.fixture(scope="module")
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
-@pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, sink: Sink) -> Iterator[Daemon]:
     folder = tmp_path_factory.mktemp("receive")
     server = 'header_timeout = "700ms"\nbody_timeout = "900ms"'

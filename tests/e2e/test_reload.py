@@ -64,6 +64,7 @@ def replace(path: Path, content: bytes) -> None:
 
 @pytest.fixture
 def sink():
+    """A fresh one for each test."""
     with Sink() as sink:
         yield sink
 

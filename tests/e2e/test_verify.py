@@ -81,12 +81,6 @@ url = "{sink}{{path}}"
 
 
 @pytest.fixture(scope="module")
-def sink() -> Iterator[Sink]:
-    with Sink() as sink:
-        yield sink
-
-
-@pytest.fixture(scope="module")
 def daemon(tmp_path_factory: pytest.TempPathFactory, sink: Sink) -> Iterator[Daemon]:
     config = CONFIG.format(sink=sink.url, standard=STANDARD_SECRET)
     with Daemon(tmp_path_factory.mktemp("verify"), config) as daemon:

@@ -15,9 +15,9 @@ from sidecar.clock import Clock
 from sidecar.errors import SidecarError
 from sidecar.journal import Journal
 from sidecar.journal.lookups import AuditScan
-from sidecar.journal.reader import View
 from sidecar.journal.records import CorruptRecord, event_slots, split_key
 from sidecar.journal.types import AuditRow, EventView, JournalOptions
+from sidecar.journal.view import View
 from sidecar.model import Attempt, State
 from sidecar.outbound.deadletter import DeadLetterOptions, DeadLetters
 from sidecar.outbound.retry import RetryPolicy

@@ -16,9 +16,9 @@ import lmdb
 from sidecar.errors import SidecarError
 from sidecar.journal import Journal
 from sidecar.journal.lookups import AuditScan
-from sidecar.journal.reader import View
 from sidecar.journal.records import bodies_key, deliveries_key, event_slots, history_key, split_key
 from sidecar.journal.types import JournalOptions
+from sidecar.journal.view import View
 from sidecar.model import State, parse_event_id
 from sidecar.outbound.deadletter import DeadLetterOptions, DeadLetters
 from tests.proof.shard import Job

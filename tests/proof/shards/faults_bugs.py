@@ -7,7 +7,8 @@ import sys
 import lmdb
 
 from sidecar.__main__ import main
-from sidecar.journal.writer import Batch, Writer
+from sidecar.journal.batch import Batch
+from sidecar.journal.writer import Writer
 from sidecar.model import Refusal
 
 

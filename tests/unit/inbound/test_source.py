@@ -1,11 +1,14 @@
 """A source prepares what a request needs, and its mistakes show when it is made."""
 
+import msgspec
 import pytest
 
 from sidecar.inbound.dedup import DedupOptions
 from sidecar.inbound.forwarded import Forwarded
 from sidecar.inbound.source import Source, SourceOptions
 from sidecar.inbound.verify import Handshake, HmacOptions, compile_scheme
+from sidecar.model import ACK_DEFAULT
+from tests.support.receiving import OPEN
 
 PLAIN = compile_scheme(HmacOptions(header="X-Sig"))
 URL = compile_scheme(HmacOptions(header="X-Sig", signed="{url}{body}"))
@@ -49,3 +52,12 @@ def test_a_pinned_type_is_compared_in_lower_case():
     """Types are case-insensitive."""
     assert source(content_type=b"Application/JSON").content_type == b"application/json"
     assert source().content_type is None
+
+
+def test_options_have_contract_defaults():
+    """POST, 1 MiB, no dedup, the JSON ack."""
+    made = SourceOptions(name="a", path=b"/a", verifier=OPEN["verifier"], destinations=())
+    assert (made.methods, made.max_body, made.dedup.key, made.ack) == ({b"POST"}, 1 << 20, "none", ACK_DEFAULT)
+    with pytest.raises(AttributeError):
+        made.name = "b"
+    assert msgspec.structs.replace(made, name="b").name == "b"

@@ -24,6 +24,7 @@ def test_what_is_owed_to_a_destination_is_counted_over_all_sources_and_outcomes(
         dying={"app": 1},
     )
     assert [counters.pending(name) for name in ("app", "mail", "nobody")] == [6, 0, 0]
+    assert counters.owed == 6
 
 
 def test_a_query_without_words_asks_for_the_newest_of_everything():

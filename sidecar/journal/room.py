@@ -1,0 +1,103 @@
+"""How full the journal and its disk are, and whether arrivals are taken.
+
+A part of the journal is kept free for settling, so that delivering goes on when receiving cannot. Measured after each
+so many bytes and once a second, on the writer thread; the event loop only reads the attributes.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import lmdb
+
+from sidecar.clock import Clock
+from sidecar.journal.environment import Environment
+from sidecar.journal.retention import early_fill
+from sidecar.log import get_logger
+from sidecar.model import Refusal
+
+__all__ = ["MEASURE_EVERY_S", "Room"]
+
+log = get_logger("journal")
+
+MEASURE_EVERY_S = 1.0
+MEASURE_AFTER_BYTES = 2 << 20
+MIN_RESERVE_BYTES = 8 << 20
+_FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Room:
+    """The room of one open journal.
+
+    Attributes:
+        refusal: Why arrivals are refused now; None while they are taken.
+        used_bytes: In pages of all tables.
+        disk_free_bytes: For us, on the journal's file system.
+        reserve_bytes: Kept free for settling: from there on arrivals are refused.
+        early_fill: Share of the capacity from which on finished events go before their time.
+    """
+
+    def __init__(self, environment: Environment, clock: Clock) -> None:
+        self._environment = environment
+        self._clock = clock
+        self._capacity_bytes = capacity_bytes = environment.capacity_bytes
+        self._grown_bytes = 0
+        self._next_s = 0.0
+        # Often enough that pruning begins before the reserve is reached, in a small journal, too.
+        self._measure_after_bytes = min(MEASURE_AFTER_BYTES, capacity_bytes // 50)
+        self.reserve_bytes = max(capacity_bytes // 10, MIN_RESERVE_BYTES)
+        self.early_fill = early_fill(capacity_bytes, self.reserve_bytes)
+        self.refusal: Refusal | None = None
+        self.used_bytes = 0
+        self.disk_free_bytes = 0
+        self.measure()
+
+    @property
+    def fill(self) -> float:
+        """Used share of the capacity, 0.0 to 1.0."""
+        return self.used_bytes / self._capacity_bytes
+
+    def grew(self, by_bytes: int, now_s: float) -> None:
+        """Note what a commit brought in, and measure where it is time to (monotonic clock)."""
+        self._grown_bytes += by_bytes
+        if (
+            now_s >= self._next_s
+            or self._grown_bytes > self._measure_after_bytes
+            or self.used_bytes > self.early_fill * self._capacity_bytes
+        ):
+            self.measure()
+
+    def measure(self) -> None:
+        """Look how full it is; from then on arrivals are taken, or refused, accordingly."""
+        with self._environment.env.begin() as txn:
+            self.used_bytes = self._environment.used_bytes(txn)
+        self._grown_bytes = 0
+        self._next_s = self._clock.monotonic_s() + MEASURE_EVERY_S
+        self._measure_disk()
+        full = self.used_bytes > self._capacity_bytes - self.reserve_bytes or self.disk_free_bytes < MIN_RESERVE_BYTES
+        was, self.refusal = self.refusal, Refusal.STORAGE_FULL if full else None
+        if was is None and full:
+            log.warning(
+                "the journal is full: answering 503", used_bytes=self.used_bytes, disk_free=self.disk_free_bytes
+            )
+        elif was is not None and not full:
+            log.info("the journal has room again", used_bytes=self.used_bytes)
+
+    def _measure_disk(self) -> None:
+        s = os.statvfs(self._environment.path)
+        self.disk_free_bytes = s.f_bavail * s.f_frsize
+
+    def is_missing(self, error: BaseException) -> bool:
+        """Whether an error of a transaction means that the disk is full.
+
+        LMDB reports a short write as an I/O error, so the file system is asked, not the error alone.
+        """
+        if isinstance(error, OSError) and error.errno in _FULL_ERRNOS:
+            return True
+        if isinstance(error, lmdb.PanicError):
+            return False
+        self._measure_disk()
+        return self.disk_free_bytes < MIN_RESERVE_BYTES // 2 or any(
+            os.strerror(code) in str(error) for code in _FULL_ERRNOS
+        )

@@ -1,0 +1,111 @@
+"""Arrivals are refused while there is room for settling only, and taken again by themselves."""
+
+from __future__ import annotations
+
+import errno
+import os
+from collections.abc import AsyncIterator
+
+import lmdb
+import pytest
+
+from sidecar.journal import room as module
+from sidecar.journal.environment import Environment
+from sidecar.journal.room import Room
+from sidecar.model import Refusal
+from tests.support.clocks import FakeClock
+from tests.support.journals import Books
+
+CAPACITY = 64 << 20
+
+
+@pytest.fixture
+async def environment(tmp_path) -> AsyncIterator[Environment]:
+    books = Books.open(str(tmp_path / "journal"), max_size_bytes=CAPACITY)
+    yield books.journal._environment
+    await books.journal.aclose()
+
+
+@pytest.fixture
+def used(environment, monkeypatch):
+    """Says how much the journal uses."""
+    box = [0]
+    monkeypatch.setattr(Environment, "used_bytes", lambda *_: box[0])
+    return box
+
+
+@pytest.fixture
+def free(monkeypatch):
+    """Says how much the disk has left."""
+    box = [1 << 40]
+
+    class Status:
+        f_frsize = 1
+
+        @property
+        def f_bavail(self) -> int:
+            return box[0]
+
+    monkeypatch.setattr(os, "statvfs", lambda _: Status())
+    return box
+
+
+def test_the_reserve_is_never_taken_by_arrivals(environment, used, free):
+    """To the byte; and there is room again once it is free again."""
+    room = Room(environment, FakeClock())
+    assert room.refusal is None
+    used[0] = CAPACITY - room.reserve_bytes
+    room.measure()
+    assert room.refusal is None
+    used[0] += 1
+    room.measure()
+    assert room.refusal is Refusal.STORAGE_FULL
+    assert room.fill == pytest.approx(used[0] / CAPACITY)
+    used[0] = 0
+    room.measure()
+    assert room.refusal is None
+
+
+def test_a_full_disk_refuses_too(environment, used, free):
+    """However empty the journal is."""
+    free[0] = module.MIN_RESERVE_BYTES - 1
+    assert Room(environment, FakeClock()).refusal is Refusal.STORAGE_FULL
+    free[0] += 1
+    assert Room(environment, FakeClock()).refusal is None
+
+
+def test_it_is_measured_once_a_second_or_after_so_many_bytes_or_always_near_the_end(environment, used, free):
+    """Between that a commit costs a comparison."""
+    clock = FakeClock()
+    room = Room(environment, clock)
+    used[0] = 1 << 20
+    room.grew(1, clock.monotonic_s())
+    assert room.used_bytes == 0
+    room.grew(CAPACITY // 50, clock.monotonic_s())
+    assert room.used_bytes == 1 << 20
+    used[0] = 2 << 20
+    room.grew(1, clock.monotonic_s() + module.MEASURE_EVERY_S)
+    assert room.used_bytes == 2 << 20
+    used[0] = int(room.early_fill * CAPACITY) + 1
+    room.measure()
+    used[0] += 1
+    room.grew(1, clock.monotonic_s())
+    assert room.used_bytes == used[0]
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EFBIG])
+def test_an_error_that_says_so_means_a_full_disk(environment, used, free, code):
+    """By its number, or in LMDB's words."""
+    room = Room(environment, FakeClock())
+    assert room.is_missing(OSError(code, "x"))
+    assert room.is_missing(lmdb.Error(f"mdb_txn_commit: {os.strerror(code)}"))
+
+
+def test_an_error_of_the_device_is_no_full_disk_unless_the_disk_is_full(environment, used, free):
+    """LMDB calls a short write an I/O error; after a panic nothing more can be written, full or not."""
+    room = Room(environment, FakeClock())
+    broken = OSError(errno.EIO, os.strerror(errno.EIO))
+    assert not room.is_missing(broken)
+    free[0] = module.MIN_RESERVE_BYTES // 2 - 1
+    assert room.is_missing(broken)
+    assert not room.is_missing(lmdb.PanicError("mdb_txn_begin: MDB_PANIC"))
