@@ -1,8 +1,8 @@
 #!/bin/sh
 # Install what some tests use beyond Python: faketime to move the clock of real processes, strace to count their system calls
-# and to make them fail, nginx to compare the benchmark with and, like HAProxy, to stand in front of us, Prometheus to try the
-# rules and the dashboard on, and the packages of the Express app. Every one is optional: a test that misses its tool is
-# skipped and says what to install.
+# and to make them fail, slowhttptest to be a slow client, nginx to compare the benchmark with and, like HAProxy, to stand in
+# front of us, Prometheus to try the rules and the dashboard on, and the packages of the Express app. Every one is optional: a
+# test that misses its tool is skipped and says what to install.
 set -eu
 cd "$(dirname "$0")/.."
 

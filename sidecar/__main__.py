@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except click.Abort:
         return _INTERRUPTED
     except click.ClickException as e:  # usage: 2
-        e.show()
+        _tell_usage(e)
         return e.exit_code
     except KeyboardInterrupt:
         return _INTERRUPTED
@@ -47,11 +48,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return result if isinstance(result, int) else 0
 
 
+def _tell_usage(error: click.ClickException) -> None:
+    """Write what click says, which quotes what it was given."""
+    from sidecar.cli.output import note  # noqa: PLC0415 - not needed by --help
+
+    said = io.StringIO()
+    error.show(said)
+    note(said.getvalue().rstrip("\n"))
+
+
 def _tell(error: SidecarError) -> None:
     """Write what went wrong: every problem of a configuration first, then what, where and what to do."""
+    from sidecar.cli.output import note  # noqa: PLC0415 - not needed by --help
+
     for problem in error.problems if isinstance(error, ConfigError) else ():
-        click.echo(problem, err=True)
-    click.echo(f"error: {error}", err=True)
+        note(problem)
+    note(f"error: {error}")
 
 
 if __name__ == "__main__":

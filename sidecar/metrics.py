@@ -175,7 +175,9 @@ class Metrics:
         self.journal_capacity = g("journal_capacity_bytes", "The journal's maximum size.")
         self.journal_disk_free = g("journal_disk_free_bytes", "Free bytes on the journal's file system.")
         self.journal_errors = c("journal_errors_total", "Journal faults by kind.", ("kind",))
-        self.journal_quarantined = c("journal_quarantined_total", "Records that failed their checksum.")
+        self.journal_quarantined = c(
+            "journal_quarantined_total", "Damaged records, and deliveries that are owed and cannot be found."
+        )
         self.settlements_stale = c(
             "journal_settlements_stale_total", "Settlements that the record no longer agreed with."
         )

@@ -15,7 +15,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping
 from urllib.parse import urlsplit
 
-__all__ = ["REQUEST_HEADER", "Failures", "Gate", "host_name"]
+__all__ = ["REQUEST_HEADER", "Failures", "Gate", "host_name", "is_address"]
 
 #: A mutation must carry this header, with any value: a form or an image of a foreign page cannot set it.
 REQUEST_HEADER = "Webhook-Sidecar-Request"
@@ -42,6 +42,15 @@ def host_name(host: str) -> str:
         rebuilt += f":{host.rpartition(':')[2]}"
     # Userinfo, a path, spaces: whatever does not come out as it went in is no Host header of ours.
     return name if rebuilt == host.lower() else ""
+
+
+def is_address(host: str) -> bool:
+    """Whether a Host header is an address and no name, which is what a kubelet sends and no page of a rebound name can."""
+    try:
+        ipaddress.ip_address(host_name(host))
+    except ValueError:
+        return False
+    return True
 
 
 class Failures:

@@ -19,7 +19,7 @@ from aiohttp import http_parser, web
 from aiohttp.http import HttpVersion10, HttpVersion11
 
 from sidecar.admin.api import PREFIX, Api
-from sidecar.admin.auth import REQUEST_HEADER, Gate, host_name
+from sidecar.admin.auth import REQUEST_HEADER, Gate, host_name, is_address
 from sidecar.admin.gateway import AdminOptions, Gateway
 from sidecar.admin.listen import bind_tcp, bind_unix, shown
 from sidecar.admin.probes import Probes
@@ -180,6 +180,8 @@ class AdminServer:
             return await self._probes.metrics(call) if path == "/metrics" else self._probes.probe(path[1:], call)
         if path == "/-/drain":
             _only(method, "GET", "POST")
+            if not trusted:
+                self._refuse_pages(request, is_address(request.headers.get("Host", "")))
             return await self._probes.drain(_call(request, path, b"", trusted=trusted))
         allowed = ("POST",) if path == "/-/reload" else self._api.allowed(path) if path.startswith(PREFIX) else ()
         if not allowed and not path.startswith(PREFIX):
@@ -216,15 +218,26 @@ class AdminServer:
             raise ApiError(421, "misdirected", "an absolute target is for another server")
         return target.partition("?")[0]
 
-    def _let_in(self, request: web.BaseRequest) -> None:
-        """Ask what is asked over TCP: our Host, our site, the token."""
+    def _refuse_pages(self, request: web.BaseRequest, named: bool = False) -> None:
+        """Refuse what a page in somebody's browser may have sent: under a name that is not ours, or from another site.
+
+        Args:
+            request: One that came over TCP.
+            named: Its Host is fine already.
+        """
         transport = request.transport
         local = transport.get_extra_info("sockname") if transport is not None else None
-        peer = transport.get_extra_info("peername") if transport is not None else None
-        if isinstance(local, tuple) and not self._gate.is_our_host(request.headers.get("Host"), str(local[0])):
+        ours = self._gate.is_our_host
+        if not named and isinstance(local, tuple) and not ours(request.headers.get("Host"), str(local[0])):
             raise ApiError(421, "misdirected", "this Host is not served here")
         if not self._gate.is_same_site(request.headers):
             raise ApiError(403, "cross_site", "requests from other sites are refused")
+
+    def _let_in(self, request: web.BaseRequest) -> None:
+        """Ask what is asked over TCP: our Host, our site, the token."""
+        self._refuse_pages(request)
+        transport = request.transport
+        peer = transport.get_extra_info("peername") if transport is not None else None
         address = str(peer[0]) if isinstance(peer, tuple) and peer else "unix"
         if (wait_s := self._gate.wait_s(address)) > 0:
             retry = (("Retry-After", str(int(wait_s) + 1)),)

@@ -11,7 +11,7 @@ import click
 from sidecar.cli.bulk import request_of, run_bulk
 from sidecar.cli.client import connect
 from sidecar.cli.options import bulk_options, config_option, filter_options, filters_of, json_option, yes_option
-from sidecar.cli.output import colour, emit, note, say, short_time, size, table
+from sidecar.cli.output import colour, emit, is_terminal, note, say, short_time, size, table
 from sidecar.cli.show import show_attempts, show_request
 from sidecar.errors import DaemonUnreachable, NotFoundError
 
@@ -89,13 +89,17 @@ def _offline_page(config_path: str | None, filters: dict[str, str], cursor: int,
 
 @events.command("show")
 @click.argument("event")
-@click.option("--body", "only_body", is_flag=True, help="Write only the body, byte for byte.")
+@click.option("--body", "only_body", is_flag=True, help="Write only the body, byte for byte; escaped on a terminal.")
 @json_option
 @config_option
 def events_show(config_path: str | None, *, event: str, only_body: bool, as_json: bool) -> None:
     """Show one event: request, deliveries, every try. EVENT is our id, its beginning, or the provider's id."""
     if only_body:
-        sys.stdout.buffer.write(connect(config_path).read(f"/api/v1/events/{quote(event, safe='')}/body"))
+        body = connect(config_path).read(f"/api/v1/events/{quote(event, safe='')}/body")
+        if is_terminal():
+            say(body.decode("utf-8", "backslashreplace"))
+        else:
+            sys.stdout.buffer.write(body)
         return
     try:
         found = connect(config_path).get(f"/api/v1/events/{quote(event, safe='')}")

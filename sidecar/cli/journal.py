@@ -71,18 +71,22 @@ def journal_verify(config_path: str | None, *, as_json: bool) -> None:
     from sidecar.journal.upkeep import verify_structure  # noqa: PLC0415
 
     problems = _unlocked(lambda: verify_structure(places(config_path).journal, Clock()))
-    report: dict[str, Any] = {"events": 0, "quarantined": 0}
+    report: dict[str, Any] = {"events": 0, "quarantined": 0, "destinations": []}
     if not problems:  # following broken pages could end the process
         report = with_books(config_path, lambda books: queries.audit(books, full=True))
     bad = report["quarantined"]
+    off = [d["destination"] for d in report["destinations"] if not d["balanced"]]
+    ok = not (problems or bad or off)
     if as_json:
-        emit({"ok": not problems and not bad, "structure": problems, "events": report["events"], "damaged": bad})
+        emit({"ok": ok, "structure": problems, "events": report["events"], "damaged": bad, "unbalanced": off})
     else:
         for problem in problems:
             note(problem)
         structure = f"{len(problems)} problems" if problems else "sound"
         say(f"structure {structure}, {report['events']:,} events read, {bad:,} damaged records")
-    if problems or bad:
+        if off:
+            note(f"not all that is owed can be found: {', '.join(off)}; see: webhook-sidecar audit --offline")
+    if not ok:
         raise JournalFormatError(
             "the journal is damaged", "damaged records are never delivered; a backup may have them whole"
         )

@@ -5,15 +5,19 @@ from __future__ import annotations
 import datetime as dt
 import json
 import os
+import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import click
 
+from sidecar.log import safe_text
+
 __all__ = [
     "Progress",
     "age",
+    "clean",
     "colour",
     "confirm",
     "emit",
@@ -38,6 +42,8 @@ _COLOURS = {
     "discarded": "bright_black",
     "redirected": "bright_black",
 }
+_STATES = {click.style(word, fg=fg): word for word, fg in _COLOURS.items()}
+_COLOURED = re.compile("(" + "|".join(map(re.escape, _STATES)) + ")")
 
 
 def is_terminal(*, err: bool = False) -> bool:
@@ -62,14 +68,31 @@ def colour(word: str) -> str:
     return click.style(word, fg=_COLOURS[word]) if word in _COLOURS and wants_colour() else word
 
 
+def clean(text: str) -> str:
+    """Make text harmless for a terminal: what is no line, no tab and no coloured state of ours is escaped.
+
+    The last gate. What comes from outside was cut and escaped where a value was made of it; this holds for what was
+    forgotten there, for names of files, and for what somebody pasted into a command line.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    parts = _COLOURED.split(text)
+    return "".join(part if part in _STATES else _harmless(part) for part in parts)
+
+
+def _harmless(text: str) -> str:
+    pieces = re.split(r"([\n\t])", text)
+    return "".join(piece if piece in ("\n", "\t") else safe_text(piece, len(piece)) for piece in pieces)
+
+
 def say(text: str) -> None:
     """Write data to stdout; colours were decided where the text was made."""
-    click.echo(text, color=True)
+    click.echo(clean(text), color=True)
 
 
 def note(text: str) -> None:
     """Write anything else to stderr."""
-    click.echo(text, err=True)
+    click.echo(clean(text), err=True)
 
 
 def emit(value: Any) -> None:

@@ -11,6 +11,7 @@ import gc
 import os
 import platform
 import random
+import resource
 import signal
 import ssl
 import sys
@@ -31,6 +32,7 @@ from sidecar.daemon.gauges import Gauges
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.daemon.reload import Reload, doing
 from sidecar.daemon.tls import tls_context
+from sidecar.errors import SidecarError
 from sidecar.feed import Feed
 from sidecar.inbound.fetching import Fetcher
 from sidecar.inbound.handshake_book import HandshakeBook
@@ -71,7 +73,7 @@ def run(
             token made for this process; None when nobody would see it. A secret, so it is in no log.
 
     Returns:
-        The exit code: 0 after an orderly stop, 74 when the journal failed.
+        The exit code: 0 after an orderly stop, 1 after a bug, 74 when the journal failed.
 
     Raises:
         SidecarError: It could not start; the error says why and what to do.
@@ -83,9 +85,24 @@ def run(
     try:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         os.umask(0o077)
+        _leave_no_core()
         return uvloop.run(Daemon(settings, config_path, show_console=show_console).serve(companion))
+    except SidecarError:
+        raise
+    except Exception as e:  # noqa: BLE001 - the top of the daemon; a traceback ends in a text that may quote a secret
+        _log.error("the daemon ends on a bug", error=log.bug_text(e))
+        return 1
     finally:
         log.stop()
+
+
+def _leave_no_core() -> None:
+    """Let no crash write our memory to a disk: every secret and many a request is in it.
+
+    Source: core(5). Where cores are piped to a program, that program decides, by the limit that is handed to it.
+    """
+    _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, hard))
 
 
 class Daemon:

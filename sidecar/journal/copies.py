@@ -11,6 +11,7 @@ import secrets
 import lmdb
 import msgspec
 
+from sidecar.journal import meta
 from sidecar.journal.environment import Environment, fsync_path
 
 __all__ = ["adopt", "copy_to"]
@@ -23,9 +24,9 @@ def adopt(environment: Environment) -> None:
         if identity.copied:
             identity.journal_ids.append((environment.state.last_seq + 1, secrets.randbits(32)))
             identity.copied = False
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=environment.db[b"meta"])
+            txn.put(b"identity", meta.pack(identity), db=environment.db[b"meta"])
         row = msgspec.structs.replace(environment.state, clean=False)
-        txn.put(b"state", msgspec.msgpack.encode(row), db=environment.db[b"meta"])
+        txn.put(b"state", meta.pack(row), db=environment.db[b"meta"])
 
 
 def copy_to(environment: Environment, path: str) -> int:
@@ -35,10 +36,10 @@ def copy_to(environment: Environment, path: str) -> int:
     data = os.path.join(path, "data.mdb")
     copy = lmdb.open(path, map_size=environment.capacity_bytes, max_dbs=8, mode=0o600)
     try:
-        meta = copy.open_db(b"meta")
+        table = copy.open_db(b"meta")
         with copy.begin(write=True) as txn:
             identity = msgspec.structs.replace(environment.identity, copied=True)
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=meta)
+            txn.put(b"identity", meta.pack(identity), db=table)
     finally:
         copy.close()
     os.chmod(data, 0o600)

@@ -19,8 +19,9 @@ import lmdb
 import msgspec
 
 from sidecar.errors import JournalError, JournalFormatError, JournalLocked
+from sidecar.journal import meta
 from sidecar.journal.clock import ClockReading
-from sidecar.journal.records import FORMAT
+from sidecar.journal.records import FORMAT, CorruptRecord
 from sidecar.journal.types import JournalOptions
 from sidecar.log import get_logger
 from sidecar.model import AckTemplate
@@ -117,6 +118,8 @@ class Environment:
         """Close LMDB and give the lock back. Safe to call twice."""
         if self.lock_fd >= 0:
             self.env.close()
+            with contextlib.suppress(OSError):  # then the next start checks the file, though it need not
+                os.ftruncate(self.lock_fd, 0)
             os.close(self.lock_fd)
             self.lock_fd = -1
 
@@ -142,13 +145,13 @@ def open_environment(options: JournalOptions, *, read_only: bool = False, wall: 
     _check_lmdb()
     _make_directory(path, must_exist=read_only)
     _check_file_system(path, unsafe=options.unsafe_fs)
-    lock_fd = _lock(path)
+    lock_fd, left = _lock(path)
     try:
         data = os.path.join(path, _DATA)
         if not os.path.exists(data):
             _create(path, options, wall, allowed=not read_only)
         _check_file(data, options.max_size_bytes)
-        return _open(path, options, lock_fd, read_only=read_only)
+        return _open(path, options, lock_fd, read_only=read_only, left=left)
     except BaseException:
         os.close(lock_fd)
         raise
@@ -216,7 +219,8 @@ def _check_file_system(path: str, *, unsafe: bool) -> None:
         )
 
 
-def _lock(path: str) -> int:
+def _lock(path: str) -> tuple[int, bool]:
+    """Take the lock file; also says whether whoever had it last ended without giving it back (``Environment.close``)."""
     # Our own lock file first: LMDB's reader table breaks where several processes share process ids (containers).
     try:
         fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -230,9 +234,10 @@ def _lock(path: str) -> int:
         raise JournalLocked(
             f"the journal at {path} is in use by process {holder}", "one daemon a journal: stop the other one first"
         ) from e
+    left = os.fstat(fd).st_size > 0
     os.ftruncate(fd, 0)
     os.write(fd, f"{os.getpid()}\n".encode())
-    return fd
+    return fd, left
 
 
 def _create(path: str, options: JournalOptions, wall: ClockReading, *, allowed: bool) -> None:
@@ -247,11 +252,11 @@ def _create(path: str, options: JournalOptions, wall: ClockReading, *, allowed: 
         with env.begin(write=True) as txn:
             for name in TABLES:
                 env.open_db(name, txn=txn)
-            meta = env.open_db(b"meta", txn=txn)
+            table = env.open_db(b"meta", txn=txn)
             identity = Identity(FORMAT, [], [(0, secrets.randbits(32))], secrets.token_bytes(32))
-            txn.put(b"identity", msgspec.msgpack.encode(identity), db=meta)
-            txn.put(b"names", msgspec.msgpack.encode(Names([], [], [])), db=meta)
-            txn.put(b"state", msgspec.msgpack.encode(StateRow(wall)), db=meta)
+            txn.put(b"identity", meta.pack(identity), db=table)
+            txn.put(b"names", meta.pack(Names([], [], [])), db=table)
+            txn.put(b"state", meta.pack(StateRow(wall)), db=table)
         env.sync(True)
     finally:
         env.close()
@@ -329,17 +334,17 @@ def _peek_clean(path: str, options: JournalOptions) -> bool:
     """Whether the last process closed the journal in order; a first look with nothing but the meta table."""
     env = lmdb.open(path, map_size=options.max_size_bytes, max_dbs=len(TABLES), readonly=True, lock=False)
     try:
-        meta = env.open_db(b"meta", create=False)
+        table = env.open_db(b"meta", create=False)
         with env.begin() as txn:
-            row = txn.get(b"state", db=meta)
-            return row is not None and msgspec.msgpack.decode(row, type=StateRow).clean
+            return meta.unpack(txn.get(b"state", db=table), StateRow).clean
     finally:
         env.close()
 
 
-def _open(path: str, options: JournalOptions, lock_fd: int, *, read_only: bool) -> Environment:
+def _open(path: str, options: JournalOptions, lock_fd: int, *, read_only: bool, left: bool) -> Environment:
     try:
-        if not _peek_clean(path, options):
+        # The lock first: a page that rotted may end the process as soon as LMDB looks at it, at each start anew.
+        if left or not _peek_clean(path, options):
             _verify(path)
         env = lmdb.open(
             path,
@@ -350,7 +355,7 @@ def _open(path: str, options: JournalOptions, lock_fd: int, *, read_only: bool) 
             readonly=read_only,
             readahead=False,
         )
-    except (lmdb.Error, msgspec.MsgspecError) as e:
+    except (lmdb.Error, CorruptRecord) as e:
         raise JournalFormatError(
             f"the journal at {path} cannot be opened: {e}", "restore a backup; the file was not changed"
         ) from e
@@ -366,10 +371,15 @@ def _read_meta(env: lmdb.Environment, path: str, options: JournalOptions, lock_f
         db = {name: env.open_db(name, create=False) for name in TABLES}
         with env.begin() as txn:
             rows = {name: txn.get(name, db=db[b"meta"]) for name in (b"identity", b"names", b"state")}
-        identity = msgspec.msgpack.decode(rows[b"identity"] or b"", type=Identity)
-        names = msgspec.msgpack.decode(rows[b"names"] or b"", type=Names)
-        state = msgspec.msgpack.decode(rows[b"state"] or b"", type=StateRow)
-    except (lmdb.Error, msgspec.MsgspecError) as e:
+        identity = meta.unpack(rows[b"identity"], Identity)
+        names = meta.unpack(rows[b"names"], Names)
+        state = meta.unpack(rows[b"state"], StateRow)
+    except CorruptRecord as e:
+        raise JournalFormatError(
+            f"the journal at {path} is damaged, or no journal of webhook-sidecar: {e}",
+            "restore a backup into journal.path; the file was not changed",
+        ) from e
+    except lmdb.Error as e:
         raise JournalFormatError(
             f"{path} is an LMDB file, but not a journal of webhook-sidecar", "point journal.path elsewhere"
         ) from e

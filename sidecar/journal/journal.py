@@ -26,6 +26,7 @@ from sidecar.journal.environment import Environment, open_environment
 from sidecar.journal.lookups import AuditScan, EventScan
 from sidecar.journal.reader import Reader
 from sidecar.journal.records import CorruptRecord, encode_event
+from sidecar.journal.recount import Recount
 from sidecar.journal.retention import Retention
 from sidecar.journal.types import (
     AppendDone,
@@ -55,6 +56,8 @@ log = get_logger("journal")
 
 SEQ_GAP = 65_536  # after an unclean stop: seqs that were given out but never committed are not given out again
 AUDIT_PATIENCE_S = 1.0
+RECOUNT_AFTER_S = 5.0  # not while the lanes begin
+RECOUNT_EVERY_S = 3600.0
 
 # What rows and pages that rotted can end in, other than a checksum that disagrees.
 _UNREADABLE = (lmdb.Error, msgspec.MsgspecError, struct.error, ValueError, LookupError)
@@ -100,6 +103,7 @@ class Journal:
         self._numbers, self._room = self._writer.numbers, self._writer.room
         self._commands = Commands(environment, self._numbers)
         self._reader = Reader(environment, clock, self._note_corrupt)
+        self._recount = Recount(self._note_missing)
         self._seq = environment.state.last_seq + (1 if environment.was_clean else SEQ_GAP)
         self._on_batch: OnBatch = lambda _events, _seq: None
         self._on_due: Callable[[str], None] = lambda _: None
@@ -206,6 +210,7 @@ class Journal:
         self._reader.start(loop)
         if not self._read_only:
             self._writer.start(loop, self._finished, self._fatal)
+            loop.call_later(RECOUNT_AFTER_S, self._recount_often, loop)
 
     def close(self) -> None:
         """Commit what is queued, mark the journal clean, end the threads, give the lock back. Safe to call twice.
@@ -457,6 +462,16 @@ class Journal:
         for arrival in self._writer.abandon():
             arrival.done(Refusal.STORAGE_ERROR)
         self._on_fatal(error)
+
+    def _recount_often(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._started:
+            self._reader.scan(self._recount)
+            loop.call_later(RECOUNT_EVERY_S, self._recount_often, loop)
+
+    def _note_missing(self, count: int) -> None:
+        # On the reader thread, as below.
+        self.quarantined += count
+        self._metrics.journal_quarantined.inc(by=count)
 
     def _note_corrupt(self, seq: int) -> None:
         # On the reader thread: a counter and a queued log line are all it touches.

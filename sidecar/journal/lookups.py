@@ -14,6 +14,7 @@ from sidecar.journal.records import (
     history_entries,
     split_key,
 )
+from sidecar.journal.recount import reachable
 from sidecar.journal.types import AuditReport, AuditRow, DeliveryView, EventPage, EventQuery, EventView, Ref
 from sidecar.journal.view import View
 from sidecar.model import State, format_event_id, parse_event_id
@@ -142,7 +143,7 @@ class AuditScan:
     (``exact`` says which).
 
     Args:
-        full: Also decode every event and check its checksum.
+        full: Also decode every event and check its checksum, and count only what the lanes would find.
         patience_s: How long one snapshot may be held; None = as long as it takes (offline).
     """
 
@@ -193,15 +194,16 @@ class AuditScan:
         return True
 
     def _delivery(self, view: View, key: bytes, value: bytes) -> None:
-        del view
         row, destination = DeliveryRow.decode(key, value), int.from_bytes(key[:2], "big")
         dying = row.states.count(State.DYING)
-        self._pending[destination] = self._pending.get(destination, 0) + row.states.count(State.PENDING) + dying
+        count = reachable(view, destination, key, row) if self._full else row.states.count(State.PENDING) + dying
+        self._pending[destination] = self._pending.get(destination, 0) + count
         self._dying[destination] = self._dying.get(destination, 0) + dying
 
     def _ended(self, view: View, key: bytes, value: bytes) -> None:
-        del view
         first, destination = split_key(key[:8]), int.from_bytes(key[8:], "big")
+        if destination >= len(view.environment.names.destinations):
+            raise CorruptRecord("history: no such destination")
         self._dead += [
             (first + slot, destination) for slot, (state, _) in history_entries(value).items() if state is State.DEAD
         ]

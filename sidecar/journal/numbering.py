@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import lmdb
-import msgspec
 
+from sidecar.journal import meta
 from sidecar.journal.environment import Environment
 from sidecar.model import AckTemplate
 
@@ -58,4 +58,4 @@ class Numbers:
 
     def write(self, txn: lmdb.Transaction) -> None:
         """Store all names; ``changed`` is for the caller to clear once the transaction has committed."""
-        txn.put(b"names", msgspec.msgpack.encode(self._names), db=self._meta)
+        txn.put(b"names", meta.pack(self._names), db=self._meta)

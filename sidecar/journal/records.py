@@ -81,8 +81,15 @@ class CorruptRecord(Exception):
 
 
 def split_key(key: bytes) -> int:
-    """The number in a key of ``events`` or the value of a ``due`` row."""
-    return int(_Q.unpack(key)[0])
+    """The number in a key of ``events`` or the value of a ``due`` row.
+
+    Raises:
+        CorruptRecord: It is no such key.
+    """
+    try:
+        return int(_Q.unpack(key)[0])
+    except struct.error as e:
+        raise CorruptRecord(f"key of {len(key)} bytes") from e
 
 
 def split_due_key(key: bytes) -> tuple[int, int, int]:

@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Collection
 
 import lmdb
-import msgspec
 
 from sidecar.clock import Clock
+from sidecar.journal import meta
 from sidecar.journal.changes import find_block
 from sidecar.journal.environment import Environment, StateRow
 from sidecar.journal.records import (
@@ -62,8 +62,12 @@ class View:
         self._deadline_s = float("inf") if seconds is None else self._deadline_s - MAX_SLICE_S + seconds
 
     def state(self) -> StateRow:
-        """The books as of this snapshot."""
-        return msgspec.msgpack.decode(self.txn.get(b"state", b"", db=self.db[b"meta"]), type=StateRow)
+        """The books as of this snapshot.
+
+        Raises:
+            CorruptRecord: They are damaged.
+        """
+        return meta.unpack(self.txn.get(b"state", db=self.db[b"meta"]), StateRow)
 
     def block(self, first: int) -> bytes | None:
         """A block of events, copied out; the last one is kept at hand."""
@@ -157,9 +161,9 @@ class View:
         try:
             event = self.event(first, slot)
         except CorruptRecord:
+            event = None
+        if event is None:  # an event is kept for as long as one of its deliveries is owed
             self.corrupt.append(first + slot)
-            return None
-        if event is None:
             return None
         return Delivery(
             event,
@@ -279,9 +283,10 @@ class View:
                     try:
                         row = self.row(destination, first)
                     except CorruptRecord:
-                        self.corrupt.append(seq)
                         row = None
-                    if row is not None and row.state(seq - first) is wanted:
+                    if row is None or row.state(seq - first) is not wanted:
+                        self.corrupt.append(seq)  # rows of `due` come and go together with what they point at
+                    else:
                         d = self.delivery(destination, first, seq - first, row.record(seq - first), wanted)
                         if d is not None:
                             found.append(d)

@@ -18,10 +18,10 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 import lmdb
-import msgspec
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalFull
+from sidecar.journal import meta
 from sidecar.journal.arrivals import Arrivals
 from sidecar.journal.batch import Arrival, Batch, Command, Work
 from sidecar.journal.books import Books
@@ -34,7 +34,7 @@ from sidecar.journal.records import CorruptRecord
 from sidecar.journal.retention import Retention
 from sidecar.journal.room import Room
 from sidecar.journal.types import Settlement
-from sidecar.log import get_logger
+from sidecar.log import bug_text, get_logger
 from sidecar.metrics import Metrics
 from sidecar.model import Refusal
 
@@ -303,7 +303,7 @@ class Writer:
             if self.numbers.changed:
                 self.numbers.write(txn)
             row = books.row(self._journal_clock.reading(), clean=False)
-            txn.put(b"state", msgspec.msgpack.encode(row), db=self._db[b"meta"])
+            txn.put(b"state", meta.pack(row), db=self._db[b"meta"])
             self._failpoint("before_commit")
             txn.commit()
         except BaseException:
@@ -349,14 +349,15 @@ class Writer:
             for destination, seq in list(self.fresh_from.items()):
                 self.books.fresh_from[destination] = seq
             row = self.books.row(self._journal_clock.reading(), clean=True)
-            txn.put(b"state", msgspec.msgpack.encode(row), db=self._db[b"meta"])
+            txn.put(b"state", meta.pack(row), db=self._db[b"meta"])
 
     def _die(self, error: BaseException) -> None:
         # What the failed commit left on disk is unknown, so nothing more is acknowledged; a restart finds out.
         self.dead = error
         self.room.refusal = Refusal.STORAGE_ERROR
         self._metrics.journal_errors.inc("fatal")
-        log.error("the journal failed: stopping", error=str(error), kind=type(error).__name__)
+        why = str(error) if isinstance(error, lmdb.Error) else bug_text(error)
+        log.error("the journal failed: stopping", error=why, kind=type(error).__name__)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_fatal, error)
 

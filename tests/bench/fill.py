@@ -11,10 +11,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
-import msgspec
 
 from sidecar.clock import Clock
-from sidecar.journal import Journal
+from sidecar.journal import Journal, meta
 from sidecar.journal.books import Books
 from sidecar.journal.clock import ClockReading
 from sidecar.journal.dedup_index import DedupEntry, DedupIndex
@@ -57,10 +56,10 @@ def _open(path: Path, max_size_bytes: int) -> Iterator[tuple[Environment, lmdb.E
         books = Books.load(environment.state)
         yield environment, env, books
         with env.begin(write=True) as txn:
-            meta = environment.db[b"meta"]
+            table = environment.db[b"meta"]
             row = books.row(_reading(clock), clean=True)
-            txn.put(b"state", msgspec.msgpack.encode(row), db=meta)
-            txn.put(b"names", msgspec.msgpack.encode(environment.names), db=meta)
+            txn.put(b"state", meta.pack(row), db=table)
+            txn.put(b"names", meta.pack(environment.names), db=table)
         env.sync(True)
     finally:
         env.close()

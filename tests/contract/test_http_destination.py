@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gzip
+import os
 import re
 import socket
 import tracemalloc
@@ -23,6 +24,7 @@ from sidecar.outbound.deliver.url import parse_url
 from sidecar.outbound.retry import RetryPolicy, judge
 from tests.support.backends import (
     OK,
+    Backend,
     Certificates,
     Request,
     answers,
@@ -149,6 +151,26 @@ async def test_over_a_unix_socket(tmp_path: Path) -> None:
     assert backend.requests[0].line == b"POST /in/webhooks/orders HTTP/1.1"
     assert backend.requests[0].values(b"Host") == [b"localhost"]
     assert backend.opened == 1
+
+
+async def test_a_unix_socket_whose_queue_is_full_is_waited_for(tmp_path: Path) -> None:
+    """As TCP does by itself: a burst is no sign that the backend is gone."""
+    path = tmp_path / "app.sock"
+    with socket.socket(socket.AF_UNIX) as listening, socket.socket(socket.AF_UNIX) as other:
+        listening.bind(str(path))
+        listening.listen(0)
+        other.connect(str(path))  # the only place
+        async with to(f"unix:{path}:/", timeout_s=0.3) as app:
+            result = await tried(app)
+            assert (result.failure, result.error) == ("connect", "no connection within 0.3 s")
+        async with to(f"unix:{path}:/") as app:
+            trying = asyncio.create_task(tried(app))
+            await asyncio.sleep(0.05)
+            listening.setblocking(False)
+            listening.accept()[0].close()
+            server = await asyncio.start_unix_server(Backend().serve, sock=listening)
+            assert kind(await trying) is DELIVERED
+            server.close()
 
 
 # --- answers ---------------------------------------------------------------------------------------
@@ -626,6 +648,29 @@ async def test_bytes_on_an_idle_connection_close_it() -> None:
         backend.writers[0].write(OK)
         await asyncio.wait_for(backend.closed.wait(), 1)
         assert (await tried(app)).status == 500
+    assert backend.opened == 2
+
+
+@pytest.mark.parametrize("late", [OK, b"not empty"], ids=["a second answer", "more body than announced"])
+async def test_bytes_that_came_in_the_turn_of_the_next_try_are_not_its_answer(late: bytes) -> None:
+    """The kernel has them and the loop has not read them: the connection is given up, not used."""
+    async with running() as backend, to(backend.url) as app:
+        await tried(app)
+        backend.script = answers(status(500))
+        backend.writers[0].write(late)
+        assert (await tried(app)).status == 500
+        assert app.resent == 0
+    assert backend.opened == 2
+
+
+async def test_a_connection_that_was_closed_in_the_turn_of_the_next_try_is_not_used() -> None:
+    """So nothing has to be sent again."""
+    async with running() as backend, to(backend.url) as app:
+        await tried(app)
+        with socket.socket(fileno=os.dup(backend.writers[0].get_extra_info("socket").fileno())) as its_own:
+            its_own.shutdown(socket.SHUT_WR)
+        assert (await tried(app)).status == 200
+        assert app.resent == 0
     assert backend.opened == 2
 
 

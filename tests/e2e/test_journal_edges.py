@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import lmdb
-import msgspec
 import pytest
 
+from sidecar.journal import meta
 from tests.support.daemon import Daemon, eventually, free_port
 from tests.support.senders import Answer, Raw, framed, fresh_id, github
 from tests.support.sink import Sink
@@ -107,10 +107,10 @@ def test_a_journal_of_a_newer_version_is_refused_and_not_touched(stopped, tmp_pa
     journal = tmp_path / "journal"
     env = lmdb.open(str(journal), max_dbs=16, map_size=1 << 30)
     with env.begin(write=True) as txn:
-        meta = env.open_db(b"meta", txn=txn)
-        row = msgspec.msgpack.decode(txn.get(b"identity", db=meta))
+        table = env.open_db(b"meta", txn=txn)
+        row = meta.unpack(txn.get(b"identity", db=table), list)
         assert row[0] == 1
-        txn.put(b"identity", msgspec.msgpack.encode([row[0] + 1, *row[1:]]), db=meta)
+        txn.put(b"identity", meta.pack([row[0] + 1, *row[1:]]), db=table)
     env.close()
     before = digest(journal / "data.mdb")
     line = refused_start(stopped)

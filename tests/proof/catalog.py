@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 from tests.proof.shard import Shard
-from tests.proof.shards import decoders, faults, http_fuzz, kills, power, rot, simulation
+from tests.proof.shards import backends, decoders, faults, flood, http_fuzz, kills, power, rot, simulation, slow
 
 __all__ = ["SHARDS"]
 
 SHARDS: dict[str, Shard] = {
     s.name: s
-    for s in (power.SHARD, faults.SHARD, simulation.SHARD, rot.SHARD, http_fuzz.SHARD, kills.SHARD, decoders.SHARD)
+    for s in (
+        power.SHARD,
+        faults.SHARD,
+        simulation.SHARD,
+        rot.SHARD,
+        http_fuzz.SHARD,
+        kills.SHARD,
+        decoders.SHARD,
+        backends.SHARD,
+        slow.SHARD,
+        flood.SHARD,
+    )
 }

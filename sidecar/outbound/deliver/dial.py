@@ -7,6 +7,7 @@ network or TLS was in the way; foreign exceptions end here.
 from __future__ import annotations
 
 import asyncio
+import errno
 import math
 import os
 import socket
@@ -20,6 +21,7 @@ from sidecar.outbound.deliver.url import Target, denied_reason, is_address
 
 __all__ = ["DialFailed", "Dialer", "Resolve", "tls_context"]
 
+QUEUE_WAIT_S, QUEUE_WAIT_MOST_S = 0.005, 0.1  # between two tries at the full queue of a Unix socket
 LOOKUP_KEPT_S = 5.0  # how long an answer of the resolver is used again
 
 Resolve = Callable[[str, int], Awaitable[Sequence[str]]]
@@ -128,12 +130,7 @@ class Dialer(Generic[P]):
     async def _connect(self, within_s: float) -> P:
         target, loop = self._target, asyncio.get_running_loop()
         if target.scheme == "unix":
-            made = self._make()
-            try:
-                await loop.create_unix_connection(lambda: made, target.socket)  # type: ignore[type-var]
-            except OSError as e:
-                raise DialFailed("connect", f"{_reason(e)} ({target.socket})") from None
-            return made
+            return await self._connect_unix()
         addresses = await self._lookup_addresses()
         failed: DialFailed | None = None
         for n, address in enumerate(addresses):
@@ -153,6 +150,24 @@ class Dialer(Generic[P]):
                 return made
         assert failed is not None
         raise failed
+
+    async def _connect_unix(self) -> P:
+        """Connect to a Unix socket, and wait for a place where its queue is full.
+
+        TCP waits by itself; here the kernel says EAGAIN, which is no sign of a backend that is gone (connect(2)).
+        """
+        loop, path, wait_s = asyncio.get_running_loop(), self._target.socket, QUEUE_WAIT_S
+        while True:
+            made = self._make()
+            try:
+                await loop.create_unix_connection(lambda p=made: p, path)  # type: ignore[misc]
+            except OSError as e:
+                if e.errno != errno.EAGAIN:
+                    raise DialFailed("connect", f"{_reason(e)} ({path})") from None
+                await asyncio.sleep(wait_s)
+                wait_s = min(2 * wait_s, QUEUE_WAIT_MOST_S)
+            else:
+                return made
 
     async def _lookup_addresses(self) -> list[str]:
         """Give the addresses that may be dialled, at least one.

@@ -10,6 +10,7 @@ that is too long, broken or too slow costs the connection and changes nothing.
 from __future__ import annotations
 
 import asyncio
+import select
 from typing import Any, Protocol
 
 import httptools
@@ -105,7 +106,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "body_limit", "complete", "exchange", "headers", "idle_since_s", "keep", "parser", "paused", "pool", "raw",
-        "received", "rest", "retry_after", "reused", "sent", "status", "transport"
+        "received", "rest", "retry_after", "reused", "sent", "status", "transport", "unread"
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
@@ -117,6 +118,7 @@ class Connection(asyncio.Protocol):
         self.idle_since_s = 0.0
         self.paused = False
         self.rest: memoryview | None = None  # of a large body over TLS
+        self.unread = select.poll()  # tells what lies in the socket and has not been read
         self._begin(reused=False)
 
     def _begin(self, *, reused: bool) -> None:
@@ -131,6 +133,15 @@ class Connection(asyncio.Protocol):
         self.sent = False  # the whole request has left this process
 
     # --- request
+
+    def usable(self) -> bool:
+        """Whether another request may go out on it: it is open, and nothing has come that nobody asked for.
+
+        Between two turns of the loop the kernel may have taken in the backend's close, or bytes behind an answer. With the
+        next request gone out, those would count as its answer (RFC 9112, 9.2: such data is no response).
+        """
+        transport = self.transport
+        return transport is not None and not transport.is_closing() and not self.unread.poll(0)
 
     def send(self, exchange: Exchange, *, reused: bool) -> None:
         """Write a request; its answer or its failure goes to the exchange."""
@@ -184,6 +195,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket's transport."""
         self.raw = self.transport = transport  # type: ignore[assignment]
+        self.unread.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
         self.pool.opened(self)
 
     def data_received(self, data: bytes) -> None:

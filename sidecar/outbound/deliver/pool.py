@@ -118,8 +118,7 @@ class HttpDestination:
         idle = self._idle
         while idle:
             conn = idle.pop()
-            transport = conn.transport
-            if now_s - conn.idle_since_s <= IDLE_FOR_S and transport is not None and not transport.is_closing():
+            if now_s - conn.idle_since_s <= IDLE_FOR_S and conn.usable():
                 conn.send(exchange, reused=True)
                 return
             conn.abort()

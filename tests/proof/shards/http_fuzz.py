@@ -12,6 +12,7 @@ from unittest import mock
 from sidecar.inbound import connection as connection_module
 from tests.proof.corpus import cases
 from tests.proof.shard import Job, Shard
+from tests.proof.spoil import spoil
 from tests.proof.wire import Talk, talk
 
 CHUNK = 500
@@ -45,29 +46,6 @@ PIECES = (
 )
 
 
-def mutate(job: Job, seeds: list[bytes]) -> bytes:
-    """Change a request, or two, a little."""
-    rand = job.rand
-    data = bytearray(rand.choice(seeds))
-    if rand.random() < 0.3:
-        data += rand.choice(seeds)
-    for _ in range(rand.choice((1, 1, 2, 4))):
-        at = rand.randrange(len(data) + 1)
-        kind = rand.randrange(5)
-        if kind == 0 and at < len(data):
-            data[at] ^= 1 << rand.randrange(8)
-        elif kind == 1:
-            data[at:at] = rand.choice(PIECES)
-        elif kind == 2:
-            del data[at : at + rand.choice((1, 2, 8))]
-        elif kind == 3:
-            data[at : at + 4] = rand.choice(PIECES)
-        else:
-            start = rand.randrange(len(data) + 1)
-            data[at:at] = data[start : start + rand.choice((1, 4, 40))]
-    return bytes(data)
-
-
 def cut(data: bytes, job: Job) -> list[bytes]:
     """The same bytes in a few pieces."""
     at = sorted({job.rand.randrange(len(data) + 1) for _ in range(3)} - {0, len(data)})
@@ -95,7 +73,7 @@ def _final(said: Talk) -> Talk:
 async def some(job: Job, seeds: list[bytes]) -> None:
     """A few hundred inputs."""
     for _ in range(CHUNK):
-        data = mutate(job, seeds)
+        data = spoil(job.rand, seeds, PIECES)
         try:
             whole, parts = talk([data]), talk(cut(data, job))
         except Exception as e:  # noqa: BLE001 - whatever it raises is what we look for

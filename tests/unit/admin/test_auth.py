@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.admin.auth import Failures, Gate, host_name
+from sidecar.admin.auth import Failures, Gate, host_name, is_address
 
 
 @pytest.mark.parametrize(
@@ -48,6 +48,14 @@ def test_a_host_header_is_a_name_and_maybe_a_port_and_nothing_else(host, name):
 def test_our_hosts_are_loopback_names_the_configured_ones_and_the_address_reached(host, local, ours):
     gate = Gate("t", {"admin.example"}, lambda: 0.0)
     assert gate.is_our_host(host, local) is ours
+
+
+@pytest.mark.parametrize(
+    ("host", "yes"),
+    [("10.1.2.3:9787", True), ("[fd00::7]", True), ("localhost", False), ("10.1.2.3.evil.example", False), ("", False)],
+)
+def test_a_host_is_an_address_or_not(host, yes):
+    assert is_address(host) is yes
 
 
 @pytest.mark.parametrize(

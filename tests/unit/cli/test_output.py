@@ -29,6 +29,21 @@ def test_tables_align_words_left_and_numbers_right(capsys):
     assert capsys.readouterr().out == "NAME       N\na          5\nlonger  1234\nx          -\n"
 
 
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("two\nlines\tand ö →", "two\nlines\tand ö →"),
+        ("\x1b[32mdelivered\x1b[0m by us", "\x1b[32mdelivered\x1b[0m by us"),
+        ("\x1b[32mours?\x1b[0m", "\\u001b[32mours?\\u001b[0m"),
+        ("\x1b]0;t\x07\x9b\u202e\r\x00", "\\u001b]0;t\\u0007\\u009b\\u202e\\u000d\\u0000"),
+        ("x" * 5000 + "\x7f", "x" * 5000 + "\\u007f"),
+    ],
+)
+def test_nothing_but_text_lines_and_our_states_gets_through(text, shown):
+    assert output.clean(text) == shown
+
+
 def test_json_is_ascii_so_that_no_terminal_acts_on_it(capsys):
     output.emit({"a": "\x1b\u202e\x7fö"})
     assert capsys.readouterr().out == '{"a":"\\u001b\\u202e\\u007f\\u00f6"}\n'

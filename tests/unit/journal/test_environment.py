@@ -6,7 +6,8 @@ import os
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalError
-from sidecar.journal import Journal
+from sidecar.journal import Journal, environment
+from sidecar.journal.clock import ClockReading
 from sidecar.journal.types import JournalOptions
 from tests.support.journals import Books
 
@@ -34,6 +35,25 @@ def test_the_name_of_a_folder_that_a_killed_process_made_is_flushed(tmp_path, mo
     """It exists, but nobody knows whether its name is on disk."""
     (tmp_path / "b").mkdir()
     assert str(tmp_path) in flushed(tmp_path / "b", monkeypatch)
+
+
+def test_a_journal_whose_last_opener_did_not_give_it_back_is_checked_first(tmp_path, monkeypatch):
+    """A page that rotted may end a process before it has written that it began."""
+    checked: list[str] = []
+    monkeypatch.setattr(environment, "_verify", checked.append)
+    options = JournalOptions(path=str(tmp_path / "j"), max_size_bytes=16 << 20)
+
+    def open_and_close() -> None:
+        environment.open_environment(options, wall=ClockReading(1, "", 1, 1)).close()
+
+    open_and_close()
+    open_and_close()
+    assert checked == [], "closed in order"
+    (tmp_path / "j" / "journal.lock").write_text("4711\n")
+    open_and_close()
+    assert checked == [options.path]
+    open_and_close()
+    assert checked == [options.path], "once it was opened and closed, all is in order again"
 
 
 async def test_a_page_that_rotted_in_the_head_of_the_journal_is_one_clear_line(tmp_path):
