@@ -9,7 +9,7 @@ import os
 import sys
 from typing import Any
 
-from sidecar import daemon
+from sidecar import daemon, log
 from sidecar.__main__ import main
 from sidecar.journal import writer
 
@@ -49,6 +49,6 @@ elif BUG == "stop":
 elif BUG == "writer":
     writer.Writer._transact = transact
 if BUG == "leak":
-    daemon.log.bug_text = str
+    log.bug_text = str
 if __name__ == "__main__":
     sys.exit(main())
