@@ -119,8 +119,8 @@ PROMISES = (
     Promise(
         "P17",
         "SIGTERM: unready at once, what is in flight is answered, exit 0 in time; a SIGKILL meanwhile is still P1 and P6.",
-        "Backends slower than the drain: their deliveries stay pending.",
-        ("tests/e2e/test_receive.py",),
+        "Backends slower than the drain: their deliveries stay pending; a signal before the program listens to any just ends it.",
+        ("tests/e2e/test_receive.py", "tests/lifecycle/test_pod_life.py"),
     ),
     Promise(
         "P18",
