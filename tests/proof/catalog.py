@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.proof.shard import Shard
-from tests.proof.shards import clocks, decoders, drains, faults, http_fuzz, kills, power, rot, simulation
+from tests.proof.shards import churn, clocks, decoders, drains, faults, http_fuzz, kills, power, rot, simulation
 
 __all__ = ["SHARDS"]
 
@@ -19,5 +19,6 @@ SHARDS: dict[str, Shard] = {
         decoders.SHARD,
         drains.SHARD,
         clocks.SHARD,
+        churn.SHARD,
     )
 }
