@@ -7,11 +7,12 @@ network or TLS was in the way; foreign exceptions end here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import math
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from sidecar.clock import Clock
@@ -45,6 +46,10 @@ class Dialled(Protocol):
 
     raw: Any
     transport: Any
+
+    def give_up(self) -> None:
+        """Close now, or as soon as it is connected."""
+        ...
 
 
 P = TypeVar("P", bound=Dialled)
@@ -130,7 +135,8 @@ class Dialer(Generic[P]):
         if target.scheme == "unix":
             made = self._make()
             try:
-                await loop.create_unix_connection(lambda: made, target.socket)  # type: ignore[type-var]
+                async with _or_give_up(made):
+                    await loop.create_unix_connection(lambda: made, target.socket)  # type: ignore[type-var]
             except OSError as e:
                 raise DialFailed("connect", f"{_reason(e)} ({target.socket})") from None
             return made
@@ -141,7 +147,7 @@ class Dialer(Generic[P]):
             share_s = within_s / len(addresses) if n + 1 < len(addresses) else None
             made = self._make()
             try:
-                async with asyncio.timeout(share_s):
+                async with asyncio.timeout(share_s), _or_give_up(made):
                     await loop.create_connection(lambda p=made: p, address, target.port)  # type: ignore[misc]
             except TimeoutError:
                 failed = DialFailed("connect", f"no connection in time ({_shown(address, target.port)})")
@@ -210,6 +216,16 @@ class Dialer(Generic[P]):
             ) from None
         except OSError as e:
             raise DialFailed("tls", f"TLS handshake failed: {_reason(e)}") from None
+
+
+@contextlib.asynccontextmanager
+async def _or_give_up(made: Dialled) -> AsyncIterator[None]:
+    # Cancelled at the wrong turn of the loop, the connection comes up all the same, and nobody else knows of it.
+    try:
+        yield
+    except BaseException:
+        made.give_up()
+        raise
 
 
 def _shown(address: str, port: int) -> str:
