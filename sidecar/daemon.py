@@ -81,6 +81,7 @@ def run(
     try:
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         os.umask(0o077)
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # too early: it would end us instead of meaning a reload
         return uvloop.run(Daemon(settings, config_path, show_console=show_console).serve(companion))
     finally:
         log.stop()
@@ -258,6 +259,7 @@ class Daemon:
         await self.journal.aclose()
         left = _pending(self.journal)
         _log.info("stopped", left_pending=left, exit_code=self._exit_code)
+        _deaf()
 
     async def _wind_down(self) -> None:
         settings, now_s = self.settings, self.clock.monotonic_s
@@ -502,6 +504,14 @@ class Daemon:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             _log.error("a background task failed", error=log.bug_text(error))
+
+
+def _deaf() -> None:
+    """Hear no more signals: everything is closed, and the loop's end would let them kill us, exit code and all."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _callback_failed(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
