@@ -29,7 +29,6 @@ from sidecar.daemon.gauges import Gauges
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.daemon.reload import Reload, doing
 from sidecar.daemon.tls import tls_context
-from sidecar.errors import SidecarError
 from sidecar.feed import Feed
 from sidecar.inbound.fetching import Fetcher
 from sidecar.inbound.handshake_book import HandshakeBook
@@ -227,6 +226,7 @@ class Daemon:
         await self.journal.aclose()
         left = self._owed()
         _log.info("stopped", left_pending=left, exit_code=self._exit_code)
+        _deaf()
 
     async def _wind_down(self) -> None:
         settings, now_s = self.settings, self.clock.monotonic_s
@@ -352,6 +352,14 @@ class Daemon:
 
     async def _remove_left_over(self, event_id: str = "") -> None:
         await (remove_left_over_of(self, event_id) if event_id else remove_left_over(self))
+
+
+def _deaf() -> None:
+    """Hear no more signals: everything is closed, and the loop's end would let them kill us, exit code and all."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        loop.remove_signal_handler(number)
+        signal.signal(number, signal.SIG_IGN)
 
 
 def _callback_failed(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

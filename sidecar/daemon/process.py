@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import sys
 from collections.abc import Callable
 
@@ -47,6 +48,7 @@ def run(
         sys.setswitchinterval(SWITCH_INTERVAL_S)
         os.umask(0o077)
         _leave_no_core()
+        signal.signal(signal.SIGHUP, signal.SIG_IGN)  # too early: it would end us instead of meaning a reload
         return uvloop.run(Daemon(settings, config_path, show_console=show_console).serve(companion))
     except SidecarError:
         raise

@@ -152,6 +152,9 @@ def open_environment(options: JournalOptions, *, read_only: bool = False, wall: 
             _create(path, options, wall, allowed=not read_only)
         _check_file(data, options.max_size_bytes)
         return _open(path, options, lock_fd, read_only=read_only, left=left)
+    except OSError as e:
+        os.close(lock_fd)
+        raise JournalError(f"the journal at {path}: {e}", "nothing was changed; look at its disk and try again") from e
     except BaseException:
         os.close(lock_fd)
         raise
@@ -234,9 +237,13 @@ def _lock(path: str) -> tuple[int, bool]:
         raise JournalLocked(
             f"the journal at {path} is in use by process {holder}", "one daemon a journal: stop the other one first"
         ) from e
-    left = os.fstat(fd).st_size > 0
-    os.ftruncate(fd, 0)
-    os.write(fd, f"{os.getpid()}\n".encode())
+    try:
+        left = os.fstat(fd).st_size > 0
+        os.ftruncate(fd, 0)
+        os.write(fd, f"{os.getpid()}\n".encode())
+    except OSError as e:
+        os.close(fd)
+        raise JournalError(f"journal directory {path}: {e.strerror}", "is its disk full or broken?") from e
     return fd, left
 
 

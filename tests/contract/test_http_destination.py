@@ -1061,3 +1061,18 @@ def test_options_that_cannot_be_used_are_refused_at_once() -> None:
     for options in (HttpOptions(url="ftp://x/"), HttpOptions(url="http://x/", headers=((b"Host", b"y"),))):
         with pytest.raises(ValueError):
             HttpDestination("app", options, Clock())
+
+
+@pytest.mark.parametrize("steps", range(12))
+async def test_a_connection_that_comes_up_while_its_try_is_given_up_is_closed(steps: int) -> None:
+    """At whatever turn of the loop the try is cancelled: closing waits for no connection that nobody owns."""
+    async with running() as backend, to(backend.url) as app:
+        exchange = app.attempt(delivery(), (), lambda _: None)
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        if not exchange.settled:
+            exchange.cancel()
+        await asyncio.sleep(0.05)
+        if not app._idle:
+            assert not app.connections, "it is left behind, open"
+        await asyncio.wait_for(app.close(), 2)

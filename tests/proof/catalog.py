@@ -3,7 +3,21 @@
 from __future__ import annotations
 
 from tests.proof.shard import Shard
-from tests.proof.shards import backends, decoders, faults, flood, http_fuzz, kills, power, rot, simulation, slow
+from tests.proof.shards import (
+    backends,
+    churn,
+    clocks,
+    decoders,
+    drains,
+    faults,
+    flood,
+    http_fuzz,
+    kills,
+    power,
+    rot,
+    simulation,
+    slow,
+)
 
 __all__ = ["SHARDS"]
 
@@ -20,5 +34,8 @@ SHARDS: dict[str, Shard] = {
         backends.SHARD,
         slow.SHARD,
         flood.SHARD,
+        drains.SHARD,
+        clocks.SHARD,
+        churn.SHARD,
     )
 }

@@ -47,7 +47,7 @@ PROMISES = (
     Promise(
         "P4",
         "After a failed commit nothing more is acknowledged by that process, it exits within a second, and a restart loses nothing.",
-        "A full disk or map, which is P5.",
+        "A full disk or map, which is P5; a failed write into a dead letter's file, which is not in the sweep.",
     ),
     Promise(
         "P5",
@@ -64,7 +64,7 @@ PROMISES = (
     Promise(
         "P7",
         "Inside its TTL one identity is enqueued once, across crashes, restarts, reloads and steps of the clock.",
-        "Requests without a key; several replicas do not compare notes.",
+        "Requests without a key; several replicas do not compare notes; after a reboot the time that passed is what the wall clock says.",
         ("tests/e2e/test_dedup.py", "tests/fuzz/test_journal_model.py"),
     ),
     Promise(
@@ -96,7 +96,7 @@ PROMISES = (
     Promise(
         "P13",
         "The journal's file stays bounded through any churn, and no read transaction lasts a second.",
-        "A journal that is mostly pending.",
+        "A journal that is mostly pending; memory that grows by less than 1 % an hour.",
         ("tests/unit/journal/test_upkeep.py",),
     ),
     Promise(
@@ -120,8 +120,8 @@ PROMISES = (
     Promise(
         "P17",
         "SIGTERM: unready at once, what is in flight is answered, exit 0 in time; a SIGKILL meanwhile is still P1 and P6.",
-        "Backends slower than the drain: their deliveries stay pending.",
-        ("tests/e2e/test_receive.py",),
+        "Backends slower than the drain: their deliveries stay pending; a signal before the program listens to any just ends it.",
+        ("tests/e2e/test_receive.py", "tests/lifecycle/test_pod_life.py"),
     ),
     Promise(
         "P18",

@@ -118,7 +118,7 @@ class MovingClock:
         """Let the processes see this many seconds more than they do now."""
         self.offset_s += seconds
         fresh = self._file.with_suffix(".new")
-        fresh.write_text(f"+{self.offset_s}")
+        fresh.write_text(f"{self.offset_s:+d}")
         fresh.rename(self._file)  # nobody reads half a number
 
     def now_s(self) -> int:

@@ -7,12 +7,13 @@ network or TLS was in the way; foreign exceptions end here.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import errno
 import math
 import os
 import socket
 import ssl
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, Generic, Protocol, TypeVar
 
 from sidecar.clock import Clock
@@ -47,6 +48,10 @@ class Dialled(Protocol):
 
     raw: Any
     transport: Any
+
+    def give_up(self) -> None:
+        """Close now, or as soon as it is connected."""
+        ...
 
 
 P = TypeVar("P", bound=Dialled)
@@ -138,7 +143,7 @@ class Dialer(Generic[P]):
             share_s = within_s / len(addresses) if n + 1 < len(addresses) else None
             made = self._make()
             try:
-                async with asyncio.timeout(share_s):
+                async with asyncio.timeout(share_s), _or_give_up(made):
                     await loop.create_connection(lambda p=made: p, address, target.port)  # type: ignore[misc]
             except TimeoutError:
                 failed = DialFailed("connect", f"no connection in time ({_shown(address, target.port)})")
@@ -160,7 +165,8 @@ class Dialer(Generic[P]):
         while True:
             made = self._make()
             try:
-                await loop.create_unix_connection(lambda p=made: p, path)  # type: ignore[misc]
+                async with _or_give_up(made):
+                    await loop.create_unix_connection(lambda p=made: p, path)  # type: ignore[misc]
             except OSError as e:
                 if e.errno != errno.EAGAIN:
                     raise DialFailed("connect", f"{_reason(e)} ({path})") from None
@@ -225,6 +231,16 @@ class Dialer(Generic[P]):
             ) from None
         except OSError as e:
             raise DialFailed("tls", f"TLS handshake failed: {_reason(e)}") from None
+
+
+@contextlib.asynccontextmanager
+async def _or_give_up(made: Dialled) -> AsyncIterator[None]:
+    # Cancelled at the wrong turn of the loop, the connection comes up all the same, and nobody else knows of it.
+    try:
+        yield
+    except BaseException:
+        made.give_up()
+        raise
 
 
 def _shown(address: str, port: int) -> str:

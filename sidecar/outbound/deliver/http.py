@@ -105,12 +105,13 @@ class Connection(asyncio.Protocol):
     """
 
     __slots__ = (
-        "body_limit", "complete", "exchange", "headers", "idle_since_s", "keep", "parser", "paused", "pool", "raw",
+        "body_limit", "complete", "exchange", "given_up", "headers", "idle_since_s", "keep", "parser", "paused", "pool", "raw",
         "received", "rest", "retry_after", "reused", "sent", "status", "transport", "unread"
     )  # fmt: skip
 
     def __init__(self, pool: Pool) -> None:
         self.pool = pool
+        self.given_up = False
         self.parser: Any = httptools.HttpResponseParser(self)
         self.raw: asyncio.Transport | None = None  # the socket's
         self.transport: asyncio.Transport | None = None  # ours to write to: TLS or the same
@@ -195,8 +196,11 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take the socket's transport."""
         self.raw = self.transport = transport  # type: ignore[assignment]
-        self.unread.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-        self.pool.opened(self)
+        if self.given_up:
+            self.abort()
+        else:
+            self.unread.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+            self.pool.opened(self)
 
     def data_received(self, data: bytes) -> None:
         """Read a part of the answer."""
@@ -312,6 +316,15 @@ class Connection(asyncio.Protocol):
         else:
             error = "connection closed before the answer was complete" if exc is None else "connection reset"
             pool.finish(exchange, Result(None, "reset", error), self, keep=False)
+
+    def give_up(self) -> None:
+        """Nobody waits for this connection any more: close it, also when it only comes up now.
+
+        uvloop may have closed its socket already, and then never calls ``connection_lost``: so it is counted out here.
+        """
+        self.given_up = True
+        self.abort()
+        self.pool.lost(self)
 
     def abort(self) -> None:
         """Close without a word; what was written has long left, or is not wanted any more."""
