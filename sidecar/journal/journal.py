@@ -21,7 +21,7 @@ from sidecar.errors import JournalError
 from sidecar.journal.books import Books
 from sidecar.journal.clock import ClockReading, JournalClock
 from sidecar.journal.dedup_index import DedupIndex
-from sidecar.journal.environment import Environment, fsync_path, open_environment
+from sidecar.journal.environment import Environment, fsync_path, open_environment, unwritable
 from sidecar.journal.lookups import AuditScan, EventScan
 from sidecar.journal.reader import Reader
 from sidecar.journal.records import encode_event, events_block, events_key
@@ -168,12 +168,19 @@ class Journal:
         return self._journal_clock.now_ms()
 
     def register(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
-        """Give names their numbers, before ``start``."""
+        """Give names their numbers, before ``start``.
+
+        Raises:
+            JournalError: There are new ones, and they cannot be written.
+        """
         assert not self._started
         if self._name(sources, destinations):
-            with self._environment.env.begin(write=True) as txn:
-                row = msgspec.msgpack.encode(self._environment.names)
-                txn.put(b"names", row, db=self._environment.db[b"meta"])
+            try:
+                with self._environment.env.begin(write=True) as txn:
+                    row = msgspec.msgpack.encode(self._environment.names)
+                    txn.put(b"names", row, db=self._environment.db[b"meta"])
+            except lmdb.Error as e:
+                raise unwritable(self._environment.path, e) from e
 
     async def register_live(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
         """The same for a running journal; the names may be used when this returns."""

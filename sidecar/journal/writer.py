@@ -41,6 +41,7 @@ from sidecar.journal.records import (
     events_key,
 )
 from sidecar.journal.retention import Retention, early_fill
+from sidecar.journal.room import MIN_RESERVE_BYTES, limit_bytes, reserve_bytes
 from sidecar.journal.types import AppendDone, Appended, Claim, Duplicate, Settlement
 from sidecar.log import get_logger
 from sidecar.metrics import Metrics
@@ -64,7 +65,6 @@ GATHER_MOST_S = 0.002
 TICK_S = 1.0
 RETRY_TICK_S = 0.25
 IDLE_DEDUP_MS = 60_000
-MIN_RESERVE_BYTES = 8 << 20
 REVIVE_EVERY_MS = 600_000  # a repeat revives a dead delivery at most once in ten minutes
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -167,10 +167,9 @@ class Writer:
         self.largest_batch = 0
         self.busy_since_s = 0.0  # monotonic; 0 while there is nothing to do
         self.last_commit_s = clock.monotonic_s()
-        self.reserve_bytes = max(environment.capacity_bytes // 10, MIN_RESERVE_BYTES)
+        self.limit_bytes = environment.capacity_bytes
         # Often enough that pruning begins before the reserve is reached, in a small journal, too.
         self._measure_after_bytes = min(MAX_ARRIVAL_BYTES // 2, environment.capacity_bytes // 50)
-        retention.early_fill = early_fill(environment.capacity_bytes, self.reserve_bytes)
         self._measure_now()
 
     # --- event loop's side
@@ -313,6 +312,11 @@ class Writer:
             if not self._disk_is_full(e):
                 raise
             self._metrics.journal_errors.inc("disk_full")
+            if batch.arrivals and (
+                batch.settlements or batch.commands
+            ):  # what is done may fit where what comes does not
+                self._write(Batch(batch.settlements, batch.commands, []))
+                batch = Batch([], [], batch.arrivals)
             self._refuse(batch, Refusal.STORAGE_FULL)
         else:
             self._post(batch)
@@ -477,19 +481,20 @@ class Writer:
 
     @property
     def fill(self) -> float:
-        """Used share of the capacity, 0.0 to 1.0."""
-        return self.used_bytes / self._environment.capacity_bytes
+        """Used share of what the map and the disk let it hold, 0.0 to 1.0."""
+        return self.used_bytes / self.limit_bytes
 
     def _measure_now(self) -> None:
-        with self._environment.env.begin() as txn:
-            self.used_bytes = self._environment.used_bytes(txn)
+        environment = self._environment
+        with environment.env.begin() as txn:
+            self.used_bytes = environment.used_bytes(txn)
         self._grown_bytes = 0
         self._next_stat_s = self._clock.monotonic_s() + TICK_S
         self._measure_disk()
-        full = (
-            self.used_bytes > self._environment.capacity_bytes - self.reserve_bytes
-            or self.disk_free_bytes < MIN_RESERVE_BYTES
-        )
+        self.limit_bytes = limit_bytes(environment.capacity_bytes, environment.file_bytes(), self.disk_free_bytes)
+        reserve = reserve_bytes(self.limit_bytes)
+        self._retention.early_fill = early_fill(self.limit_bytes, reserve)
+        full = self.used_bytes > self.limit_bytes - reserve
         was, self.refusal = self.refusal, Refusal.STORAGE_FULL if full else None
         if was is None and full:
             log.warning(
