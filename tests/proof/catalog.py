@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.proof.shard import Shard
-from tests.proof.shards import decoders, faults, http_fuzz, kills, power, powercuts, rot, simulation
+from tests.proof.shards import decoders, disks, faults, full, http_fuzz, kills, power, powercuts, rot, simulation
 
 __all__ = ["SHARDS"]
 
@@ -17,6 +17,8 @@ SHARDS: dict[str, Shard] = {
         rot.SHARD,
         http_fuzz.SHARD,
         kills.SHARD,
+        full.SHARD,
+        disks.SHARD,
         decoders.SHARD,
     )
 }
