@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from email.utils import formatdate
 from typing import Protocol
 
+from sidecar import log
 from sidecar.clock import Clock
 from sidecar.inbound.application import Application, ServerOptions
 from sidecar.inbound.body import Budget
@@ -19,6 +21,10 @@ from sidecar.metrics import Metrics
 __all__ = ["NEVER", "Member", "Shared"]
 
 NEVER = float("inf")
+FILES_LOW = 8  # so few descriptors below our limit are left for journal, deliveries and dead letters
+FILES_AGAIN_S = 60.0
+
+_log = log.get_logger("inbound")
 
 
 class Member(Protocol):
@@ -76,6 +82,7 @@ class Shared:
         self._metrics = metrics
         self._tick_s = tick_s
         self._date_s = -1
+        self._files_said_s = -NEVER
         self._empty = asyncio.Event()
         self._empty.set()
         self.touch = self.order.move_to_end
@@ -110,6 +117,18 @@ class Shared:
         self._empty.clear()
         self._metrics.connections.set(len(self.order))
         return True
+
+    def notice_file(self, number: int) -> None:
+        """Warn, once a minute, when a new connection's descriptor is among the last that our limit allows.
+
+        At the limit itself uvloop accepts and closes without a word, and deliveries cannot connect.
+        """
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit != resource.RLIM_INFINITY and number >= limit - FILES_LOW:
+            now_s = self.now()
+            if now_s - self._files_said_s >= FILES_AGAIN_S:
+                self._files_said_s = now_s
+                _log.warning("almost no file descriptors are left: connections may be cut", limit=limit)
 
     def demote(self, member: Member) -> None:
         """Let a connection that is as good as closed be the first to go."""

@@ -17,7 +17,7 @@ import pytest
 
 from sidecar.clock import Clock
 from sidecar.errors import ConfigError, SidecarError
-from sidecar.inbound import outgoing
+from sidecar.inbound import outgoing, shared
 from sidecar.inbound.ack import Answer
 from sidecar.inbound.application import ServerOptions
 from sidecar.inbound.server import FILES_RESERVE, Listener
@@ -609,6 +609,22 @@ async def test_too_few_file_descriptors_refuse_the_start(start: Start, monkeypat
     limits[0] = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
     await start(max_connections=500)
     assert len(asked) == 1
+
+
+async def test_the_last_file_descriptors_are_told_once_a_minute(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit itself nothing could be said: uvloop closes what it accepts there."""
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr(shared._log, "warning", lambda _, **fields: said.append(fields))
+    limits = [1 << 20]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limits[0], limits[0]))
+    stage = await start(max_connections=8)
+    for limit, lines in ((1 << 20, 0), (shared.FILES_LOW, 1), (shared.FILES_LOW, 1), (resource.RLIM_INFINITY, 1)):
+        limits[0] = limit
+        peer = await stage.peer()
+        await peer.send(post())
+        assert (await peer.reply()).status == 200
+        assert len(said) == lines
+    assert said == [{"limit": shared.FILES_LOW}]
 
 
 @pytest.fixture(scope="module")
