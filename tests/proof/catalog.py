@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from tests.proof.shard import Shard
-from tests.proof.shards import decoders, disks, faults, full, http_fuzz, kills, power, powercuts, rot, simulation
+from tests.proof.shards import (
+    decoders,
+    disks,
+    faults,
+    full,
+    http_fuzz,
+    kills,
+    limits,
+    power,
+    powercuts,
+    rot,
+    simulation,
+)
 
 __all__ = ["SHARDS"]
 
@@ -18,6 +30,7 @@ SHARDS: dict[str, Shard] = {
         http_fuzz.SHARD,
         kills.SHARD,
         full.SHARD,
+        limits.SHARD,
         disks.SHARD,
         decoders.SHARD,
     )
