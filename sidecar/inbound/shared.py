@@ -60,6 +60,7 @@ class Shared:
         received: The values of ``received_bytes_total``, bound for the hot path.
         order: Open connections; the one longest without a complete request comes first.
         refusing: From now on every answer ends its connection.
+        closing: From now on nobody is let in: one that was accepted just before the listening socket was closed, too.
         date: The current Date line, complete; refreshed by ``tick``.
         idle_until_s: When a connection that is idle from now on may be closed; refreshed by ``tick``.
         on_first: Called before the first of the connections comes in: from now on somebody has to ``tick``.
@@ -75,6 +76,7 @@ class Shared:
         self.received = metrics.received_bytes.values
         self.order: OrderedDict[Member, None] = OrderedDict()
         self.refusing = False
+        self.closing = False
         self.date = b""
         self.idle_until_s = NEVER
         self.on_first: Callable[[], None] = lambda: None
@@ -103,8 +105,10 @@ class Shared:
         """Take a new connection in; at the cap in the place of the one longest without a complete request.
 
         Returns:
-            False when every connection there is waits for an answer of ours: then the new one has to go.
+            False when every connection there is waits for an answer of ours, or we close: then the new one has to go.
         """
+        if self.closing:
+            return False
         if not self.order:
             self.on_first()
         elif len(self.order) >= self.options.max_connections:

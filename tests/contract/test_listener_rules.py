@@ -20,11 +20,13 @@ from sidecar.errors import ConfigError, SidecarError
 from sidecar.inbound import outgoing, shared
 from sidecar.inbound.ack import Answer
 from sidecar.inbound.application import ServerOptions
+from sidecar.inbound.connection import Connection
 from sidecar.inbound.server import FILES_RESERVE, Listener
 from sidecar.metrics import Metrics
 from sidecar.model import Refusal
 from tests.support.backends import Certificates, make_certificates
 from tests.support.raw_http import Desk, Peer, chunked, post
+from tests.support.wire import Wire
 
 Start = Callable[..., "asyncio.Future[Stage]"]
 HAS_IPV6 = os.path.exists("/proc/net/if_inet6")
@@ -732,6 +734,16 @@ async def test_drain_ends_when_its_time_is_over(start: Start) -> None:
     assert await peer.at_end() == b""
     stage.desk.waiting[0](WAIT)
     assert stage.listener.buffered_bytes == 0
+
+
+async def test_a_connection_that_comes_while_we_close_is_cut_off(start: Start) -> None:
+    """It was accepted before the socket was closed, and its first call came after: nobody would ever end it."""
+    stage = await start()
+    await stage.listener.close()
+    late = Wire()
+    Connection(stage.listener._shared, secure=False).connection_made(late)
+    assert late.closed
+    await asyncio.wait_for(stage.listener.close(), 1)
 
 
 async def test_close_is_safe_at_any_time() -> None:
