@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install what `make test-deploy` needs, as root on Debian or Ubuntu: buildah and mmdebstrap, to make an image from packages
-# alone. Says clearly what is missing and exits 1: these tests are asked for by name, so they are not skipped in silence.
+# alone, and what makes and mounts small file systems. Says clearly what is missing and exits 1: these tests are asked for by
+# name, so they are not skipped in silence.
 set -eu
 
 missing() {
@@ -16,7 +17,7 @@ packages=""
 for tool in buildah mmdebstrap; do
     if missing "$tool"; then packages="$packages $tool"; fi
 done
-for pair in unshare:util-linux nsenter:util-linux ip:iproute2 systemd-analyze:systemd; do
+for pair in unshare:util-linux nsenter:util-linux ip:iproute2 systemd-analyze:systemd mkfs.ext4:e2fsprogs mount:mount; do
     if missing "${pair%%:*}"; then packages="$packages ${pair##*:}"; fi
 done
 if [ -z "$packages" ]; then exit 0; fi

@@ -65,6 +65,9 @@ class Connection(Outgoing):
             self._phase = OVER
             self.abort()
             return
+        socket = transport.get_extra_info("socket")
+        if socket is not None:
+            self.shared.notice_file(socket.fileno())
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) and name else "unix"
         self.deadline_s = now_s + self.shared.options.header_timeout_s

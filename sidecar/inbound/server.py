@@ -149,6 +149,7 @@ class Listener:
 
     async def close(self) -> None:
         """Stop accepting and cut off what is still open. Safe to call twice, and before ``start``."""
+        self._shared.closing = True
         self.stop_accepting()
         for connection in list(self._shared.order):
             connection.abort()

@@ -6,11 +6,13 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from email.utils import formatdate
 from typing import Protocol
 
+from sidecar import log
 from sidecar.clock import Clock
 from sidecar.inbound.application import Application, ServerOptions
 from sidecar.inbound.body import Budget
@@ -19,6 +21,10 @@ from sidecar.metrics import Metrics
 __all__ = ["NEVER", "Member", "Shared"]
 
 NEVER = float("inf")
+FILES_LOW = 8  # so few descriptors below our limit are left for journal, deliveries and dead letters
+FILES_AGAIN_S = 60.0
+
+_log = log.get_logger("inbound")
 
 
 class Member(Protocol):
@@ -54,6 +60,7 @@ class Shared:
         received: The values of ``received_bytes_total``, bound for the hot path.
         order: Open connections; the one longest without a complete request comes first.
         refusing: From now on every answer ends its connection.
+        closing: From now on nobody is let in: one that was accepted just before the listening socket was closed, too.
         date: The current Date line, complete; refreshed by ``tick``.
         idle_until_s: When a connection that is idle from now on may be closed; refreshed by ``tick``.
         on_first: Called before the first of the connections comes in: from now on somebody has to ``tick``.
@@ -69,6 +76,7 @@ class Shared:
         self.received = metrics.received_bytes.values
         self.order: OrderedDict[Member, None] = OrderedDict()
         self.refusing = False
+        self.closing = False
         self.date = b""
         self.idle_until_s = NEVER
         self.on_first: Callable[[], None] = lambda: None
@@ -76,6 +84,7 @@ class Shared:
         self._metrics = metrics
         self._tick_s = tick_s
         self._date_s = -1
+        self._files_said_s = -NEVER
         self._empty = asyncio.Event()
         self._empty.set()
         self.touch = self.order.move_to_end
@@ -96,8 +105,10 @@ class Shared:
         """Take a new connection in; at the cap in the place of the one longest without a complete request.
 
         Returns:
-            False when every connection there is waits for an answer of ours: then the new one has to go.
+            False when every connection there is waits for an answer of ours, or we close: then the new one has to go.
         """
+        if self.closing:
+            return False
         if not self.order:
             self.on_first()
         elif len(self.order) >= self.options.max_connections:
@@ -110,6 +121,18 @@ class Shared:
         self._empty.clear()
         self._metrics.connections.set(len(self.order))
         return True
+
+    def notice_file(self, number: int) -> None:
+        """Warn, once a minute, when a new connection's descriptor is among the last that our limit allows.
+
+        At the limit itself uvloop accepts and closes without a word, and deliveries cannot connect.
+        """
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if limit != resource.RLIM_INFINITY and number >= limit - FILES_LOW:
+            now_s = self.now()
+            if now_s - self._files_said_s >= FILES_AGAIN_S:
+                self._files_said_s = now_s
+                _log.warning("almost no file descriptors are left: connections may be cut", limit=limit)
 
     def demote(self, member: Member) -> None:
         """Let a connection that is as good as closed be the first to go."""

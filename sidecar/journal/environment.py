@@ -8,6 +8,7 @@ maps it, because a truncated file ends a process with SIGBUS; network file syste
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -35,6 +36,8 @@ VERIFY_LIMIT_BYTES = 24 << 20  # the structural check reads 50 MB/s; beyond this
 _NETWORK_FS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "overlay", "ceph", "glusterfs", "afs", "lustre"}
 _DATA = "data.mdb"
 _LOCK = "journal.lock"
+_LMDB_LOCK = "lock.mdb"
+_LMDB_LOCK_BYTES = 16_384  # 64 for each of at most 126 readers, and a head
 _MAGIC = 0xBEEFC0DE
 
 
@@ -114,6 +117,10 @@ class Environment:
             pages += s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]
         return pages * _page_size(self.env)
 
+    def file_bytes(self) -> int:
+        """Bytes of the file up to its last page: it never shrinks, and free pages in it are used again."""
+        return int(self.env.info()["last_pgno"] + 1) * _page_size(self.env)
+
     def close(self) -> None:
         """Close LMDB and give the lock back. Safe to call twice."""
         if self.lock_fd >= 0:
@@ -154,7 +161,10 @@ def open_environment(options: JournalOptions, *, read_only: bool = False, wall: 
         return _open(path, options, lock_fd, read_only=read_only, left=left)
     except OSError as e:
         os.close(lock_fd)
-        raise JournalError(f"the journal at {path}: {e}", "nothing was changed; look at its disk and try again") from e
+        raise _unusable(path, e) from e
+    except lmdb.Error as e:
+        os.close(lock_fd)
+        raise unwritable(path, e) from e
     except BaseException:
         os.close(lock_fd)
         raise
@@ -174,13 +184,29 @@ def _make_directory(path: str, *, must_exist: bool) -> None:
             _make_durably(os.path.abspath(path))
         info = os.stat(path)
     except OSError as e:
-        raise JournalError(
-            f"journal directory {path}: {e.strerror}", "create it, or point journal.path elsewhere"
-        ) from e
+        raise _unusable(path, e) from e
     if not stat.S_ISDIR(info.st_mode):
         raise JournalError(f"journal directory {path}: not a directory", "point journal.path at a directory")
+    if not must_exist and os.statvfs(path).f_flag & os.ST_RDONLY:
+        raise _unusable(path, OSError(errno.EROFS, os.strerror(errno.EROFS)))
     if not must_exist and not os.access(path, os.W_OK | os.X_OK):
         raise JournalError(f"journal directory {path}: not writable", f"give uid {os.geteuid()} write access")
+
+
+def _unusable(path: str, error: OSError, hint: str = "create it, or point journal.path elsewhere") -> JournalError:
+    hint = {
+        errno.EROFS: "mount it writable, or point journal.path elsewhere",
+        errno.ENOSPC: "free some space on its disk, or point journal.path elsewhere",
+        errno.EDQUOT: "free some space on its disk, or point journal.path elsewhere",
+    }.get(error.errno or 0, hint)
+    return JournalError(f"journal directory {path}: {error.strerror}", hint)
+
+
+def unwritable(path: str, error: lmdb.Error) -> JournalError:
+    """What to tell when LMDB cannot write at the start; it calls a full disk an I/O error."""
+    return JournalError(
+        f"journal directory {path}: cannot be written: {error}", "is its disk full, or is the disk failing (dmesg)?"
+    )
 
 
 def _make_durably(path: str) -> None:
@@ -228,7 +254,7 @@ def _lock(path: str) -> tuple[int, bool]:
     try:
         fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as e:
-        raise JournalError(f"journal directory {path}: {e.strerror}", "check its owner and permissions") from e
+        raise _unusable(path, e, "check its owner and permissions") from e
     try:
         fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as e:
@@ -237,13 +263,10 @@ def _lock(path: str) -> tuple[int, bool]:
         raise JournalLocked(
             f"the journal at {path} is in use by process {holder}", "one daemon a journal: stop the other one first"
         ) from e
-    try:
-        left = os.fstat(fd).st_size > 0
+    left = os.fstat(fd).st_size > 0
+    with contextlib.suppress(OSError):  # whose it is matters to people alone; a full disk must not stop a start
         os.ftruncate(fd, 0)
         os.write(fd, f"{os.getpid()}\n".encode())
-    except OSError as e:
-        os.close(fd)
-        raise JournalError(f"journal directory {path}: {e.strerror}", "is its disk full or broken?") from e
     return fd, left
 
 
@@ -254,6 +277,7 @@ def _create(path: str, options: JournalOptions, wall: ClockReading, *, allowed: 
     fresh = os.path.join(path, ".new")
     _clear(fresh)
     os.mkdir(fresh, 0o700)
+    _allocate_lock(fresh)
     env = lmdb.open(fresh, map_size=options.max_size_bytes, max_dbs=len(TABLES), mode=0o600)
     try:
         with env.begin(write=True) as txn:
@@ -273,6 +297,18 @@ def _create(path: str, options: JournalOptions, wall: ClockReading, *, allowed: 
     # A process that was killed may have made the folder and not flushed its name.
     fsync_path(os.path.dirname(os.path.abspath(path)))
     _clear(fresh)
+
+
+def _allocate_lock(folder: str) -> None:
+    # LMDB maps its lock file and writes to it: where the disk has no block for that, the process dies of SIGBUS.
+    fd = os.open(os.path.join(folder, _LMDB_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(fd, 0, _LMDB_LOCK_BYTES)
+    except OSError as e:
+        if e.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+    finally:
+        os.close(fd)
 
 
 def _clear(folder: str) -> None:
@@ -353,6 +389,8 @@ def _open(path: str, options: JournalOptions, lock_fd: int, *, read_only: bool, 
         # The lock first: a page that rotted may end the process as soon as LMDB looks at it, at each start anew.
         if left or not _peek_clean(path, options):
             _verify(path)
+        if not read_only:
+            _allocate_lock(path)
         env = lmdb.open(
             path,
             map_size=options.max_size_bytes,

@@ -22,7 +22,7 @@ from sidecar.journal.clock import ClockReading, JournalClock
 from sidecar.journal.commands import Commands
 from sidecar.journal.copies import adopt, copy_to
 from sidecar.journal.dedup_index import DedupIndex
-from sidecar.journal.environment import Environment, open_environment
+from sidecar.journal.environment import Environment, open_environment, unwritable
 from sidecar.journal.lookups import AuditScan, EventScan
 from sidecar.journal.reader import Reader
 from sidecar.journal.records import CorruptRecord, encode_event
@@ -175,12 +175,19 @@ class Journal:
         return self._journal_clock.now_ms()
 
     def register(self, sources: Iterable[str], destinations: Iterable[str]) -> None:
-        """Give names their numbers, before ``start``."""
+        """Give names their numbers, before ``start``.
+
+        Raises:
+            JournalError: There are new ones, and they cannot be written.
+        """
         assert not self._started
         self._numbers.add(sources, destinations)
         if self._numbers.changed:
-            with self._environment.env.begin(write=True) as txn:
-                self._numbers.write(txn)
+            try:
+                with self._environment.env.begin(write=True) as txn:
+                    self._numbers.write(txn)
+            except lmdb.Error as e:
+                raise unwritable(self._environment.path, e) from e
             self._numbers.changed = False
 
     async def register_live(self, sources: Iterable[str], destinations: Iterable[str]) -> None:

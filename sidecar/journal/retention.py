@@ -1,8 +1,8 @@
 """What may be pruned, and pruning it in small slices inside the writer's transactions.
 
 Blocks are looked at in order of arrival. One in which something is still owed is skipped and comes back
-when its last delivery ends. From 70 % full (earlier in a small journal, see ``early_fill``) the oldest finished
-blocks go before their time.
+when its last delivery ends. When the journal fills up (``limits.early_fill``) the oldest finished blocks
+go before their time.
 """
 
 from __future__ import annotations
@@ -23,20 +23,7 @@ from sidecar.journal.records import (
     split_key,
 )
 
-__all__ = ["EARLY_FILL", "Retention", "early_fill"]
-
-EARLY_FILL = 0.70
-_BEFORE_REFUSING = 0.80  # share of what may be used at all, where the reserve is a large part of a small journal
-
-
-def early_fill(capacity_bytes: int, reserve_bytes: int) -> float:
-    """Say from which fill on finished blocks go early: always well before webhooks are refused for want of room.
-
-    Args:
-        capacity_bytes: The whole journal.
-        reserve_bytes: Kept free for settling: from there on webhooks are refused.
-    """
-    return min(EARLY_FILL, _BEFORE_REFUSING * (1 - reserve_bytes / capacity_bytes))
+__all__ = ["Retention"]
 
 
 class Retention:
@@ -51,7 +38,6 @@ class Retention:
         self._db = environment.db
         self._names = environment.names
         self.retention_ms = retention_ms
-        self.early_fill = EARLY_FILL
         self._cursor = 0  # every block before it was looked at
         self._behind: deque[int] = deque()  # blocks before it that have nothing owed any more
         self._staged_cursor = 0
@@ -64,19 +50,16 @@ class Retention:
         """Blocks whose last delivery ended in a transaction that has committed."""
         self._behind.extend(first for first in firsts if first < self._cursor)
 
-    def has_work(self, now_ms: int, fill: float) -> bool:
-        """Whether a slice now would find something to look at."""
-        return (
-            bool(self._behind) or now_ms >= self._wake_at_ms or (fill > self.early_fill and now_ms >= self._early_at_ms)
-        )
+    def has_work(self, now_ms: int, *, early: bool) -> bool:
+        """Whether a slice now would find something to look at; ``early``: finished events go before their time."""
+        return bool(self._behind) or now_ms >= self._wake_at_ms or (early and now_ms >= self._early_at_ms)
 
-    def slice(self, txn: lmdb.Transaction, now_ms: int, fill: float, max_blocks: int = 8) -> int:
+    def slice(self, txn: lmdb.Transaction, now_ms: int, *, early: bool, max_blocks: int = 8) -> int:
         """Prune up to ``max_blocks`` blocks; how many events went. Follow with ``committed`` or ``aborted``."""
         self._staged_cursor = self._cursor
         self._staged_behind = 0
-        if not self.has_work(now_ms, fill):
+        if not self.has_work(now_ms, early=early):
             return 0
-        early = fill > self.early_fill
         pruned = 0
         for first in list(self._behind)[:max_blocks]:
             self._staged_behind += 1

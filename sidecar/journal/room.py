@@ -13,7 +13,7 @@ import lmdb
 
 from sidecar.clock import Clock
 from sidecar.journal.environment import Environment
-from sidecar.journal.retention import early_fill
+from sidecar.journal.limits import MIN_RESERVE_BYTES, early_fill, limit_bytes, reserve_bytes
 from sidecar.log import get_logger
 from sidecar.model import Refusal
 
@@ -23,7 +23,6 @@ log = get_logger("journal")
 
 MEASURE_EVERY_S = 1.0
 MEASURE_AFTER_BYTES = 2 << 20
-MIN_RESERVE_BYTES = 8 << 20
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -34,48 +33,47 @@ class Room:
         refusal: Why arrivals are refused now; None while they are taken.
         used_bytes: In pages of all tables.
         disk_free_bytes: For us, on the journal's file system.
-        reserve_bytes: Kept free for settling: from there on arrivals are refused.
-        early_fill: Share of the capacity from which on finished events go before their time.
+        limit_bytes: What the map and the disk let the journal hold.
+        filling: So much is used that finished events go before their time.
     """
 
     def __init__(self, environment: Environment, clock: Clock) -> None:
         self._environment = environment
         self._clock = clock
-        self._capacity_bytes = capacity_bytes = environment.capacity_bytes
         self._grown_bytes = 0
         self._next_s = 0.0
         # Often enough that pruning begins before the reserve is reached, in a small journal, too.
-        self._measure_after_bytes = min(MEASURE_AFTER_BYTES, capacity_bytes // 50)
-        self.reserve_bytes = max(capacity_bytes // 10, MIN_RESERVE_BYTES)
-        self.early_fill = early_fill(capacity_bytes, self.reserve_bytes)
+        self._measure_after_bytes = min(MEASURE_AFTER_BYTES, environment.capacity_bytes // 50)
         self.refusal: Refusal | None = None
         self.used_bytes = 0
         self.disk_free_bytes = 0
+        self.limit_bytes = environment.capacity_bytes
+        self.filling = False
         self.measure()
 
     @property
     def fill(self) -> float:
-        """Used share of the capacity, 0.0 to 1.0."""
-        return self.used_bytes / self._capacity_bytes
+        """Used share of what the map and the disk let it hold, 0.0 to 1.0."""
+        return self.used_bytes / self.limit_bytes
 
     def grew(self, by_bytes: int, now_s: float) -> None:
         """Note what a commit brought in, and measure where it is time to (monotonic clock)."""
         self._grown_bytes += by_bytes
-        if (
-            now_s >= self._next_s
-            or self._grown_bytes > self._measure_after_bytes
-            or self.used_bytes > self.early_fill * self._capacity_bytes
-        ):
+        if now_s >= self._next_s or self._grown_bytes > self._measure_after_bytes or self.filling:
             self.measure()
 
     def measure(self) -> None:
         """Look how full it is; from then on arrivals are taken, or refused, accordingly."""
-        with self._environment.env.begin() as txn:
-            self.used_bytes = self._environment.used_bytes(txn)
+        environment = self._environment
+        with environment.env.begin() as txn:
+            self.used_bytes = environment.used_bytes(txn)
         self._grown_bytes = 0
         self._next_s = self._clock.monotonic_s() + MEASURE_EVERY_S
         self._measure_disk()
-        full = self.used_bytes > self._capacity_bytes - self.reserve_bytes or self.disk_free_bytes < MIN_RESERVE_BYTES
+        self.limit_bytes = limit_bytes(environment.capacity_bytes, environment.file_bytes(), self.disk_free_bytes)
+        reserve = reserve_bytes(self.limit_bytes)
+        self.filling = self.fill > early_fill(self.limit_bytes, reserve)
+        full = self.used_bytes > self.limit_bytes - reserve
         was, self.refusal = self.refusal, Refusal.STORAGE_FULL if full else None
         if was is None and full:
             log.warning(

@@ -109,7 +109,6 @@ class Writer:
         self.largest_batch = 0
         self.busy_since_s = 0.0  # monotonic; 0 while there is nothing to do
         self.last_commit_s = clock.monotonic_s()
-        retention.early_fill = self.room.early_fill
         self._incoming = Arrivals(environment, dedup, self.numbers)
 
     # --- event loop's side
@@ -226,7 +225,7 @@ class Writer:
         now_ms = self._journal_clock.now_ms()
         if self.room.refusal is not None:
             self.room.measure()
-        if self._retention.has_work(now_ms, self.room.fill) or self._dedup_due(now_ms):
+        if self._retention.has_work(now_ms, early=self.room.filling) or self._dedup_due(now_ms):
             commits = self.commits
             self._write(Batch([], [], []))
             if self.commits > commits and not self._has_work():
@@ -252,6 +251,10 @@ class Writer:
             if not self.room.is_missing(e):
                 raise
             self._metrics.journal_errors.inc("disk_full")
+            if batch.arrivals and (batch.settlements or batch.commands):
+                # What is done may fit where what comes does not.
+                self._write(Batch(batch.settlements, batch.commands, []))
+                batch = Batch([], [], batch.arrivals)
             self._refuse(batch, Refusal.STORAGE_FULL)
         else:
             self._post(batch)
@@ -296,7 +299,7 @@ class Writer:
                 command.apply(work)
             self._incoming.append(txn, batch, books, changes, now_ms)
             changes.write()
-            pruned = self._retention.slice(txn, now_ms, self.room.fill)
+            pruned = self._retention.slice(txn, now_ms, early=self.room.filling)
             self._dedup.maintain(txn, now_ms)
             for destination, seq in list(self.fresh_from.items()):
                 books.fresh_from[destination] = seq

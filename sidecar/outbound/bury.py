@@ -170,7 +170,13 @@ class Undertaker:
         self._queued_bytes -= sum(len(d.event.body) for d in batch)
         if batch:
             died_at_ms = self._clock.wall_ms()
-            results = await self._on_thread(lambda: self._letters.write_many([(d, died_at_ms) for d in batch]))
+            try:
+                results = await self._on_thread(lambda: self._letters.write_many([(d, died_at_ms) for d in batch]))
+            except Exception:  # no memory, no thread: the journal has them still, and they are fetched again
+                for delivery in batch:
+                    self._forget(delivery)
+                    self._left[delivery.destination] = now_s + AGAIN_S
+                raise
             self._account(batch, results)
         if now_s >= self._refresh_at_s or self._letters.oldest_unsure:
             self._refresh_at_s = now_s + REFRESH_S

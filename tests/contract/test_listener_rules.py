@@ -17,14 +17,16 @@ import pytest
 
 from sidecar.clock import Clock
 from sidecar.errors import ConfigError, SidecarError
-from sidecar.inbound import outgoing
+from sidecar.inbound import outgoing, shared
 from sidecar.inbound.ack import Answer
 from sidecar.inbound.application import ServerOptions
+from sidecar.inbound.connection import Connection
 from sidecar.inbound.server import FILES_RESERVE, Listener
 from sidecar.metrics import Metrics
 from sidecar.model import Refusal
 from tests.support.backends import Certificates, make_certificates
 from tests.support.raw_http import Desk, Peer, chunked, post
+from tests.support.wire import Wire
 
 Start = Callable[..., "asyncio.Future[Stage]"]
 HAS_IPV6 = os.path.exists("/proc/net/if_inet6")
@@ -611,6 +613,22 @@ async def test_too_few_file_descriptors_refuse_the_start(start: Start, monkeypat
     assert len(asked) == 1
 
 
+async def test_the_last_file_descriptors_are_told_once_a_minute(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the limit itself nothing could be said: uvloop closes what it accepts there."""
+    said: list[dict[str, object]] = []
+    monkeypatch.setattr(shared._log, "warning", lambda _, **fields: said.append(fields))
+    limits = [1 << 20]
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (limits[0], limits[0]))
+    stage = await start(max_connections=8)
+    for limit, lines in ((1 << 20, 0), (shared.FILES_LOW, 1), (shared.FILES_LOW, 1), (resource.RLIM_INFINITY, 1)):
+        limits[0] = limit
+        peer = await stage.peer()
+        await peer.send(post())
+        assert (await peer.reply()).status == 200
+        assert len(said) == lines
+    assert said == [{"limit": shared.FILES_LOW}]
+
+
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
     return make_certificates(tmp_path_factory.mktemp("tls"))
@@ -716,6 +734,16 @@ async def test_drain_ends_when_its_time_is_over(start: Start) -> None:
     assert await peer.at_end() == b""
     stage.desk.waiting[0](WAIT)
     assert stage.listener.buffered_bytes == 0
+
+
+async def test_a_connection_that_comes_while_we_close_is_cut_off(start: Start) -> None:
+    """It was accepted before the socket was closed, and its first call came after: nobody would ever end it."""
+    stage = await start()
+    await stage.listener.close()
+    late = Wire()
+    Connection(stage.listener._shared, secure=False).connection_made(late)
+    assert late.closed
+    await asyncio.wait_for(stage.listener.close(), 1)
 
 
 async def test_close_is_safe_at_any_time() -> None:

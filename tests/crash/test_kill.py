@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import os
 import random
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
 
 from sidecar.journal.types import AuditReport
 from sidecar.outbound.retry import RetryPolicy
-from tests.proof.history import Accepted, Got, History, compare, digest, read_journal
+from tests.proof.crowd import Ledger, body_of, send
+from tests.proof.history import Got, History, compare, digest, read_journal
 from tests.support.daemon import Daemon
 from tests.support.journals import Books
 from tests.support.sink import Sink
@@ -24,13 +22,12 @@ CYCLES = int(os.environ.get("CRASH_CYCLES", "200"))
 SEED = int(os.environ.get("CRASH_SEED", "0")) or random.SystemRandom().randrange(1, 1 << 32)
 SENDERS = 32
 CONCURRENCY = 16
-SECRET = b"kill-test"
 
 CONFIG = """
 [sources.code]
 path = "/webhooks/github"
 verify = "github"
-secrets = [{{ value = "kill-test" }}]
+secrets = [{{ value = "crowd-test" }}]
 destinations = ["app", "mail"]
 [destinations.app]
 url = "{app}/app"
@@ -39,61 +36,6 @@ concurrency = 16
 url = "{mail}/mail"
 concurrency = 16
 """
-
-
-@dataclass
-class Ledger:
-    """What the senders know."""
-
-    acked: dict[str, str] = field(default_factory=dict)  # delivery id -> event id
-    new: list[str] = field(default_factory=list)  # acknowledged since the last check
-    unanswered: list[str] = field(default_factory=list)  # sent, no answer: a provider would send them again
-    next: int = 0
-
-
-def body_of(name: str) -> bytes:
-    size = int.from_bytes(hashlib.sha256(name.encode()).digest()[:2], "big")
-    size = size if size < 60_000 else 200_000  # now and then one that is stored in parts
-    return (b'{"delivery":"%s","pad":"' % name.encode()) + b"x" * (size // 8 if size < 200_000 else size) + b'"}'
-
-
-def request_of(name: str) -> bytes:
-    body = body_of(name)
-    signature = hmac.new(SECRET, body, "sha256").hexdigest()
-    return (
-        f"POST /webhooks/github HTTP/1.1\r\nHost: x\r\nX-GitHub-Delivery: {name}\r\nX-GitHub-Event: push\r\n"
-        f"X-Hub-Signature-256: sha256={signature}\r\nContent-Length: {len(body)}\r\n\r\n"
-    ).encode() + body
-
-
-async def send(port: int, ledger: Ledger, again: list[str]) -> None:
-    """One sender: on one connection, one webhook after another, until the connection breaks."""
-    try:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
-    except OSError:
-        return
-    try:
-        while True:
-            if again:
-                name = again.pop()
-            else:
-                name = f"d{ledger.next}"
-                ledger.next += 1
-            ledger.unanswered.append(name)
-            writer.write(request_of(name))
-            head = await reader.readuntil(b"\r\n\r\n")
-            length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-            await reader.readexactly(length)
-            if head.startswith(b"HTTP/1.1 200 "):
-                event_id = head.split(b"Webhook-Sidecar-Event-Id: ")[1].split(b"\r\n")[0].decode()
-                ledger.unanswered.remove(name)
-                known = ledger.acked.setdefault(name, event_id)
-                assert known == event_id, "a repeat gets the first one's id"
-                ledger.new.append(name)
-    except (OSError, asyncio.IncompleteReadError):
-        pass
-    finally:
-        writer.close()
 
 
 async def one_life(daemon: Daemon, ledger: Ledger, alive_s: float) -> None:
@@ -164,7 +106,6 @@ async def test_nothing_acknowledged_is_lost_in_200_kills(tmp_path: Path) -> None
 
 def whole_history(daemon: Daemon, ledger: Ledger, sinks: dict[str, Sink]) -> list[str]:
     """All sides of the whole run against each other, once more, from what lies on disk."""
-    accepted = [Accepted(name, event_id, digest(body_of(name))) for name, event_id in ledger.acked.items()]
     got = [
         Got(destination, r.event_id, r.get("X-GitHub-Delivery") or "", digest(r.body))
         for destination, sink in sinks.items()
@@ -175,7 +116,7 @@ def whole_history(daemon: Daemon, ledger: Ledger, sinks: dict[str, Sink]) -> lis
     taken = [{g.event_id for g in got if g.destination == name} for name in sinks]
     pruned = frozenset(set.intersection(*taken) - stored.events.keys())
     policy = {name: RetryPolicy() for name in sinks}
-    return compare(History(accepted, got, stored, policy, pruned))
+    return compare(History(ledger.accepted(), got, stored, policy, pruned))
 
 
 def deliver_check(sink: Sink, ledger: Ledger, kills: int) -> None:

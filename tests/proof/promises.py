@@ -52,7 +52,7 @@ PROMISES = (
     Promise(
         "P5",
         "A full disk or map never gets an ack for what is not stored; delivering goes on, and accepting resumes by itself.",
-        "Another program that fills the same volume faster than settling frees it.",
+        "Another program that takes every block: what is delivered then is settled, or delivered again, when there is room. Dead letters wait.",
         ("tests/e2e/test_journal_edges.py",),
     ),
     Promise(

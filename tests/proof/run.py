@@ -29,7 +29,7 @@ def missing(shard: Shard) -> str:
     """What this machine lacks for a shard; "" when it can run."""
     lacking = [name for name in shard.needs if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None]
     if lacking:
-        return f"not installed: {', '.join(lacking)} (scripts/install_test_tools.sh)"
+        return f"not installed: {', '.join(lacking)} (scripts/install_{'root' if shard.root else 'test'}_tools.sh)"
     return "needs root" if shard.root and os.geteuid() != 0 else ""
 
 

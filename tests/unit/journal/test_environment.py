@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import os
+from types import SimpleNamespace
+
+import lmdb
+import pytest
 
 from sidecar.clock import Clock
 from sidecar.errors import JournalError
@@ -73,3 +78,38 @@ async def test_a_page_that_rotted_in_the_head_of_the_journal_is_one_clear_line(t
             refused.append(e.message)
     assert refused
     assert not any("\n" in line for line in refused)
+
+
+def full(*_: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def io_error(*_: object, **__: object) -> None:
+    raise lmdb.Error("mdb_txn_begin: Input/output error")  # as LMDB calls a short write
+
+
+@pytest.mark.parametrize(
+    ("module", "name", "what"),
+    [(os, "posix_fallocate", "No space left"), (os, "mkdir", "No space left"), (lmdb, "open", "Input/output error")],
+)
+def test_a_first_start_without_room_is_one_clear_line(tmp_path, monkeypatch, module, name, what):
+    monkeypatch.setattr(module, name, io_error if module is lmdb else full)
+    with pytest.raises(JournalError, match=what):
+        Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock())
+
+
+def test_new_names_that_cannot_be_written_are_one_clear_line(tmp_path, monkeypatch):
+    journal = Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock())
+    monkeypatch.setattr(
+        journal._environment, "env", SimpleNamespace(begin=io_error, close=journal._environment.env.close)
+    )
+    with pytest.raises(JournalError, match=r"cannot be written.*Input/output error"):
+        journal.register(["new"], ["new"])
+    journal.close()
+
+
+def test_the_lock_file_that_lmdb_maps_has_its_blocks(tmp_path):
+    """Where it has none and the disk is full, writing to the map ends the process with SIGBUS."""
+    Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock()).close()
+    info = (tmp_path / "lock.mdb").stat()
+    assert info.st_blocks * 512 >= info.st_size > 0

@@ -11,6 +11,7 @@ import pytest
 
 from sidecar.journal import room as module
 from sidecar.journal.environment import Environment
+from sidecar.journal.limits import MIN_RESERVE_BYTES, early_fill, reserve_bytes
 from sidecar.journal.room import Room
 from sidecar.model import Refusal
 from tests.support.clocks import FakeClock
@@ -54,7 +55,7 @@ def test_the_reserve_is_never_taken_by_arrivals(environment, used, free):
     """To the byte; and there is room again once it is free again."""
     room = Room(environment, FakeClock())
     assert room.refusal is None
-    used[0] = CAPACITY - room.reserve_bytes
+    used[0] = CAPACITY - reserve_bytes(CAPACITY)
     room.measure()
     assert room.refusal is None
     used[0] += 1
@@ -66,12 +67,17 @@ def test_the_reserve_is_never_taken_by_arrivals(environment, used, free):
     assert room.refusal is None
 
 
-def test_a_full_disk_refuses_too(environment, used, free):
-    """However empty the journal is."""
-    free[0] = module.MIN_RESERVE_BYTES - 1
-    assert Room(environment, FakeClock()).refusal is Refusal.STORAGE_FULL
+def test_a_full_disk_refuses_too_unless_the_file_has_room_inside(environment, used, free):
+    """However small a share of the map is used; and the file never shrinks."""
+    used[0] = environment.file_bytes()
+    free[0] = MIN_RESERVE_BYTES - 1
+    room = Room(environment, FakeClock())
+    assert room.refusal is Refusal.STORAGE_FULL
+    assert room.filling
     free[0] += 1
-    assert Room(environment, FakeClock()).refusal is None
+    room.measure()
+    assert room.refusal is None
+    assert room.limit_bytes == environment.file_bytes() + MIN_RESERVE_BYTES
 
 
 def test_it_is_measured_once_a_second_or_after_so_many_bytes_or_always_near_the_end(environment, used, free):
@@ -86,7 +92,7 @@ def test_it_is_measured_once_a_second_or_after_so_many_bytes_or_always_near_the_
     used[0] = 2 << 20
     room.grew(1, clock.monotonic_s() + module.MEASURE_EVERY_S)
     assert room.used_bytes == 2 << 20
-    used[0] = int(room.early_fill * CAPACITY) + 1
+    used[0] = int(early_fill(CAPACITY, reserve_bytes(CAPACITY)) * CAPACITY) + 1
     room.measure()
     used[0] += 1
     room.grew(1, clock.monotonic_s())
@@ -106,6 +112,6 @@ def test_an_error_of_the_device_is_no_full_disk_unless_the_disk_is_full(environm
     room = Room(environment, FakeClock())
     broken = OSError(errno.EIO, os.strerror(errno.EIO))
     assert not room.is_missing(broken)
-    free[0] = module.MIN_RESERVE_BYTES // 2 - 1
+    free[0] = MIN_RESERVE_BYTES // 2 - 1
     assert room.is_missing(broken)
     assert not room.is_missing(lmdb.PanicError("mdb_txn_begin: MDB_PANIC"))

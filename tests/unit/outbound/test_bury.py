@@ -255,6 +255,28 @@ def test_a_journal_that_fails_is_asked_again(place):
     assert place.journal.count("app", State.DEAD) == 1
 
 
+def test_letters_that_could_not_even_be_tried_are_fetched_again(place):
+    """No memory, or no thread: the round was lost, not what was in it."""
+    write_many = place.letters.write_many
+    calls = [0]
+
+    def failing(batch):
+        calls[0] += 1
+        if calls[0] < 3:
+            raise MemoryError
+        return write_many(batch)
+
+    place.letters.write_many = failing
+
+    async def main():
+        for delivery in place.dying(3):
+            place.undertaker.bury(delivery)
+        await asyncio.sleep(60)
+
+    place.run(main)
+    assert place.journal.count("app", State.DEAD) == place.files() == 3
+
+
 def test_stopping_while_waiting_after_a_failure_does_not_wait(place):
     place.dying(1)
 

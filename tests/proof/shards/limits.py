@@ -1,0 +1,210 @@
+"""Too few descriptors, too much to hold in memory, too little memory: the daemon stays in its bounds and loses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from pathlib import Path
+
+from sidecar.inbound import body, server, shared
+from tests.proof.bugs import early_ack
+from tests.proof.crowd import PATH, crowd
+from tests.proof.forked import honest
+from tests.proof.lives import READY_S, Lives, until
+from tests.proof.shard import Job, Shard
+from tests.support.senders import rss_kib
+
+HELD = 60  # connections that say nothing
+HOSTILE = 200
+HOSTILE_BODY = 900_000
+HOSTILE_PART = 800_000  # so much of it comes
+GROWS_MIB = 48  # 16 MiB of bodies, connections, deliveries, what the allocator keeps
+CPU_SHARE = 0.5  # of one core while nobody is served: one that spins wants all of it
+RECOVERS_S = 10.0
+CONTROL_ITEMS = 3
+SERVER = 'max_buffered = "16MiB"\nmax_connections = 256\nbody_timeout = "20s"'
+
+Bug = Callable[[], None]
+
+
+def limit(pid: int, which: int, soft: int) -> None:
+    """Lower a limit of a running process, or raise it again."""
+    resource.prlimit(pid, which, (soft, resource.prlimit(pid, which)[1]))
+
+
+def wanted_s(pid: int) -> float:
+    """Seconds for which a process's event loop has run or waited for a core: what it would use on an idle machine.
+
+    Source: Documentation/scheduler/sched-stats.rst of Linux.
+    """
+    ran_ns, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
+    return (int(ran_ns) + int(waited_ns)) / 1e9
+
+
+def data_bytes(pid: int) -> int:
+    """What of a process counts against RLIMIT_DATA."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmData"))
+
+
+async def more(lives: Lives, count: int, timeout_s: float) -> bool:
+    """Whether so many more webhooks are accepted in this time."""
+    before = len(lives.ledger.acked)
+    async with crowd(lives.daemon.port, lives.ledger, 4, lambda: lives.alive):
+        return await until(lambda: len(lives.ledger.acked) >= before + count, timeout_s)
+
+
+async def files(job: Job, lives: Lives) -> list[str]:
+    """Connections take every descriptor: no spinning, one line, and all is well when they go."""
+    if not await more(lives, 20, READY_S):
+        return [f"it accepts nothing: {lives.daemon.tail(3)}"]
+    pid, wrong = lives.daemon.pid, []
+    before = resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
+    limit(pid, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{pid}/fd")) + job.rand.randrange(4, 16))
+    with contextlib.ExitStack() as held:
+        for _ in range(HELD):
+            held.enter_context(socket.create_connection(("127.0.0.1", lives.daemon.port), 5))
+        used_s = wanted_s(pid)
+        await asyncio.sleep(1.0)
+        used_s = wanted_s(pid) - used_s
+        if used_s > CPU_SHARE:
+            wrong.append(f"out of descriptors, and it wants {used_s:.2f} s of CPU in a second")
+        await more(lives, 1 << 20, 0.5)
+    said = len(lives.daemon.logged("almost no file descriptors are left: connections may be cut"))
+    if said != 1:
+        wrong.append(f"it said {said} times that descriptors run out")
+    if not await more(lives, 20, RECOVERS_S):
+        wrong.append(f"the connections have gone, and it does not accept: {lives.daemon.tail(3)}")
+    limit(pid, resource.RLIMIT_NOFILE, before)
+    return [*wrong, *await lives.drained()]
+
+
+@contextlib.asynccontextmanager
+async def hostile(port: int) -> AsyncIterator[None]:
+    """Many connections that send most of a large body and then nothing, for the length of a block."""
+
+    async def one() -> None:
+        with contextlib.suppress(OSError):
+            reader, writer = await asyncio.open_connection("127.0.0.1", port)
+            try:
+                signature = "0" * 64
+                head = f"POST {PATH} HTTP/1.1\r\nHost: t\r\nX-Hub-Signature-256: sha256={signature}\r\n"
+                writer.write(f"{head}X-GitHub-Delivery: h\r\nContent-Length: {HOSTILE_BODY}\r\n\r\n".encode())
+                writer.write(bytes(HOSTILE_PART))
+                await writer.drain()
+                await reader.read()
+            finally:
+                writer.transport.abort()
+
+    tasks = [asyncio.create_task(one()) for _ in range(HOSTILE)]
+    try:
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def memory(job: Job, lives: Lives) -> list[str]:
+    """Hostile bodies, ten times what may be buffered: memory stays in its bound, and honest senders get through."""
+    del job
+    if not await more(lives, 20, READY_S):
+        return [f"it accepts nothing: {lives.daemon.tail(3)}"]
+    before, most = rss_kib(lives.daemon.pid), 0
+    async with hostile(lives.daemon.port):
+        for _ in range(20):
+            await asyncio.sleep(0.1)
+            most = max(most, rss_kib(lives.daemon.pid) - before)
+    wrong = [f"it grew by {most >> 10} MiB"] if most > GROWS_MIB << 10 else []
+    if not await more(lives, 20, RECOVERS_S):
+        wrong.append(f"the hostile ones have gone, and it does not accept: {lives.daemon.tail(3)}")
+    return [*wrong, *await lives.drained()]
+
+
+async def starved(job: Job, lives: Lives) -> list[str]:
+    """It may not have much more memory than it has: it may die or refuse, and goes on when it has room."""
+    async with crowd(lives.daemon.port, lives.ledger, 4, lambda: lives.alive):
+        if not await until(lambda: len(lives.ledger.acked) > 20, READY_S):
+            return [f"it accepts nothing: {lives.daemon.tail(3)}"]
+        pid = lives.daemon.pid
+        before = resource.prlimit(pid, resource.RLIMIT_DATA)[0]
+        limit(pid, resource.RLIMIT_DATA, data_bytes(pid) + (job.rand.randrange(0, 4) << 20))
+        async with hostile(lives.daemon.port):
+            await until(lambda: not lives.alive, 1.5)
+        if not lives.alive:
+            job.note("starved to death")
+            return []
+        limit(pid, resource.RLIMIT_DATA, before)
+    if not await more(lives, 20, RECOVERS_S):
+        return [f"it has room again, and does not accept: {lives.daemon.tail(3)}"]
+    return await lives.drained()
+
+
+SCENARIOS = (files, memory, starved)
+
+
+def one(job: Job, scenario: Callable[[Job, Lives], object], bug: Bug = honest) -> None:
+    """One scenario; then everything is delivered, by the next process if need be."""
+    folder = job.folder / f"life-{job.count}"
+    folder.mkdir()
+    lives = Lives(folder, folder, "64MiB", bug, server=SERVER)
+    wrong = [*lives.live(partial(scenario, job, lives)), *lives.look()]
+    if not wrong:
+        wrong = [*lives.live(lives.drained), *lives.look()]
+    job.found += [f"seed {job.seed}, {scenario.__name__}: {w}" for w in wrong[:3]]
+    job.note("acknowledged", len(lives.ledger.acked))
+    job.note(scenario.__name__)
+    job.count += 1
+    shutil.rmtree(folder)
+
+
+def run(job: Job) -> None:
+    """One after the other until the time is over, each at least once."""
+    while job.goes_on or (job.count < len(SCENARIOS) and not job.found):
+        job.isolated(partial(one, job, SCENARIOS[job.count % len(SCENARIOS)]))
+
+
+def spins() -> None:
+    """Accepting goes on at once when there is no descriptor for it."""
+
+    async def start(self, listen, *, ssl=None):
+        loop = asyncio.get_running_loop()
+        sock = await server._bind_tcp(loop, listen)
+        sock.listen(1024)
+
+        def accept():
+            with contextlib.suppress(OSError):
+                connection, _ = sock.accept()
+                task = loop.create_task(loop.connect_accepted_socket(factory, connection))
+                self._accepted = [*getattr(self, "_accepted", ()), task]
+
+        def factory():
+            return server.Connection(self._shared, secure=False)
+
+        loop.add_reader(sock, accept)
+
+    server.Listener.start = start
+
+
+def no_budget() -> None:
+    """Bodies are buffered whatever there is of them."""
+    shared.Budget = lambda limit: body.Budget(1 << 40)
+
+
+def control(job: Job) -> list[str]:
+    """A listener that spins, one that buffers everything, and an ack for what is not stored."""
+    for bug, scenario in ((spins, files), (no_budget, memory), (early_ack, starved)):
+        attempt = job.sub(bug.__name__, 60)
+        while attempt.goes_on and attempt.count < CONTROL_ITEMS:
+            attempt.isolated(partial(one, attempt, scenario, bug))
+        assert attempt.found, f"{bug.__name__}: {attempt.count} lives, and nothing was wrong"
+    return ["a listener that spins without descriptors", "bodies without a budget", "an ack before the commit"]
+
+
+SHARD = Shard("limits", ("P1", "P11"), "starved lives", run, control)
