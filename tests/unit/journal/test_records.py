@@ -64,7 +64,19 @@ def test_the_form_of_an_event_is_pinned():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x01", msgpack.packb([1, 2, 3]), msgpack.packb([0] * 16), b"\x91"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x01",
+        msgpack.packb([1, 2, 3]),
+        msgpack.packb([0] * 16),
+        b"\x91",
+        b"\x80",
+        msgpack.packb([{}] * 16),
+    ],
+)
 def test_what_is_no_event_is_a_corrupt_record(payload):
     with pytest.raises(CorruptRecord):
         r.decode_event(payload)
@@ -196,6 +208,18 @@ def sealed(body: bytes) -> bytes:
         (sealed(struct.pack("<BBHQ", 1, 1, 0, 0) + b"\x07"), "unknown state"),
         (sealed(struct.pack("<BBHQ", 1, 1, 0, 0) + b"\x01" + b"\xc1"), "records"),
         (sealed(struct.pack("<BBHQ", 1, 1, 0, 0) + b"\x01" + msgpack.packb({0: ["x"]})), "records"),
+        (sealed(struct.pack("<BBHQ", 1, 1, 0, 0) + b"\x01" + b"\x81\x00\x95\x00\x00\x00\x00\xa1\xff"), "records"),
+        (
+            sealed(
+                struct.pack("<BBHQ", 1, 1, 0, 0)
+                + b"\x01"
+                + b"\x81\x00\x98"
+                + b"\x00" * 4
+                + b"\xa0\x90\x00"
+                + b"\x91" * 5000
+            ),
+            "records",
+        ),
     ],
 )
 def test_what_is_no_row_is_a_corrupt_record(value, why):
@@ -230,7 +254,15 @@ def test_no_flipped_bit_in_history_goes_unnoticed(data):
         r.history_entries(bytes(value))
 
 
-@pytest.mark.parametrize("body", [msgspec.msgpack.encode((3, 99, Record())), b"\xc1"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        msgspec.msgpack.encode((3, 99, Record())),
+        b"\xc1",
+        b"\x93\x03\x03\x95\x00\x00\x00\x00\xa1\xff",
+        b"\x94\x03\x03\x90" + b"\x91" * 5000,
+    ],
+)
 def test_an_entry_that_says_what_nobody_knows_is_a_corrupt_record(body):
     with pytest.raises(CorruptRecord, match="entry"):
         r.history_entries(struct.pack("<IH", zlib.crc32(body), len(body)) + body)
