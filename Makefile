@@ -92,7 +92,7 @@ cost: $(VENV)/.installed-dev ## Count what an event costs, beside the table in t
 	@$(BIN)/python -m tests.cost
 
 .PHONY: proof
-proof: $(VENV)/.installed-dev ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
+proof: $(VENV)/.installed-fuzz ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
 	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)"; \
 		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
 
@@ -113,3 +113,7 @@ $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS)
 	@$(PIP) --editable '.[dev]'
 	@$(BIN)/python scripts/install_deploy_tools.py
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	@$(PIP) --only-binary atheris --editable '.[dev,fuzz]' || echo "without atheris; the guided search is left out" >&2
+	@touch $@

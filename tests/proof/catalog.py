@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 from tests.proof.shard import Shard
-from tests.proof.shards import decoders, faults, http_fuzz, kills, power, rot, simulation
+from tests.proof.shards import decoders, faults, guided, http_fuzz, kills, power, rot, simulation
 
 __all__ = ["SHARDS"]
 
 SHARDS: dict[str, Shard] = {
     s.name: s
-    for s in (power.SHARD, faults.SHARD, simulation.SHARD, rot.SHARD, http_fuzz.SHARD, kills.SHARD, decoders.SHARD)
+    for s in (
+        power.SHARD,
+        faults.SHARD,
+        simulation.SHARD,
+        rot.SHARD,
+        http_fuzz.SHARD,
+        kills.SHARD,
+        decoders.SHARD,
+        guided.SHARD,
+    )
 }
