@@ -9,6 +9,7 @@ CYCLES ?= 200
 PROOF_MINUTES ?= 10
 PROOF_SEED ?= 0
 PROOF_SHARDS ?=
+MUTANTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -94,6 +95,11 @@ cost: $(VENV)/.installed-dev ## Count what an event costs, beside the table in t
 .PHONY: proof
 proof: $(VENV)/.installed-fuzz ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
 	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)"; \
+		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
+
+.PHONY: mutants
+mutants: $(VENV)/.installed-dev ## Change the modules that decide, and see that a test notices; MUTANTS=outbound.retry,lifecycle a part
+	@nice -n 19 $(BIN)/python -m tests.mutants.run --modules "$(MUTANTS)"; \
 		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
 
 .PHONY: clean

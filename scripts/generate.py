@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dashboard
 import monitoring
+import mutants_page
 import proof_page
 import state_diagram
 
@@ -41,6 +42,7 @@ FILES: dict[str, Callable[[], str]] = {
     "docs/metrics.md": reference.metrics_reference,
     "docs/providers.md": providers.page,
     "docs/proof.md": proof_page.page,
+    "docs/proof/mutants.md": mutants_page.page,
     "tests/data/http/corpus.jsonl": corpus.text,
 }
 """Path from the root of the repository -> what makes its content."""

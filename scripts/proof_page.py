@@ -18,7 +18,7 @@ What [promises.md](promises.md) says in words is listed here with what shows it.
 printed seed for `PROOF_MINUTES` (10 by default), each together with its control: the same harness against a deliberate bug, which
 it must catch. A run adds a line to [the ledger](proof/ledger.jsonl); the totals here are the sum of its lines, and this page is
 generated from it. A small share of everything runs in each `make test`. `PROOF_SEED=n` repeats a run, `PROOF_SHARDS=a,b` names
-the harnesses.
+the harnesses. How much of the deciding code the tests really hold is on another page: [mutants](proof/mutants.md).
 """
 
 
