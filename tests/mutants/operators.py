@@ -116,6 +116,12 @@ def _left_alone(parent: ast.AST, child: ast.AST) -> bool:
         return True  # a docstring, or what describes an attribute
     if isinstance(child, ast.Import | ast.ImportFrom | ast.JoinedStr):
         return True
+    if (
+        isinstance(child, ast.Subscript)
+        and isinstance(child.value, ast.Name)
+        and child.value.id in {"Literal", "tuple"}
+    ):
+        return True  # a type that has got a name
     if isinstance(child, ast.Assign | ast.AnnAssign):
         target = child.targets[0] if isinstance(child, ast.Assign) else child.target
         return isinstance(target, ast.Name) and target.id in {"__all__", "__slots__"}

@@ -6,6 +6,7 @@ Each module's result is a line of the ledger, ``docs/proof/mutants.jsonl``, whic
 from __future__ import annotations
 
 import argparse
+import fcntl
 import hashlib
 import json
 import sys
@@ -31,9 +32,12 @@ def ledger() -> dict[str, dict[str, Any]]:
 
 def note(row: dict[str, Any]) -> None:
     """Put a module's result in the place of the one before."""
-    rows = {**ledger(), row["module"]: row}
-    lines = [json.dumps(rows[name], ensure_ascii=False) + "\n" for name in MODULES if name in rows]
-    LEDGER.write_text("".join(lines), encoding="utf-8")
+    LEDGER.touch()
+    with LEDGER.open("r+", encoding="utf-8") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # another run may do the other half of the modules
+        rows = {**ledger(), row["module"]: row}
+        held.truncate()
+        held.write("".join(json.dumps(rows[name], ensure_ascii=False) + "\n" for name in MODULES if name in rows))
 
 
 def digest(module: str) -> str:

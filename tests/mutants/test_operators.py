@@ -43,6 +43,8 @@ def test_each_kind_of_change(source: str, wanted: list[str]) -> None:
     [
         '"""Doc."""',
         "x: Literal['a']",
+        "X = Literal['a']",
+        "X = tuple[Literal['a'], int]",
         "@d(1)\nclass A(B, frozen=True):\n  __slots__ = ('a',)",
         "import a",
         "x = 'for people'",
