@@ -102,6 +102,18 @@ mutants: $(VENV)/.installed-dev ## Change the modules that decide, and see that 
 	@nice -n 19 $(BIN)/python -m tests.mutants.run --modules "$(MUTANTS)"; \
 		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
 
+.PHONY: lock
+lock: $(VENV)/.installed-supply ## Write the lock files with the hashes of what a user installs (Python 3.11)
+	@$(BIN)/python scripts/lock.py && $(BIN)/python scripts/generate.py
+
+.PHONY: audit
+audit: $(VENV)/.installed-supply ## Ask for known vulnerabilities in what is locked; 69 when there was no answer
+	@$(BIN)/python scripts/audit.py
+
+.PHONY: sbom
+sbom: $(VENV)/.installed-dev ## Write deploy/sbom.cdx.json: what a running one consists of
+	@$(BIN)/python scripts/generate.py
+
 .PHONY: clean
 clean: ## Remove the environment, caches and the data of `make run`
 	rm -rf $(VENV) build dist data .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
@@ -109,9 +121,10 @@ clean: ## Remove the environment, caches and the data of `make run`
 
 # --- the environment: made once, brought to the pinned versions whenever they or pyproject.toml change
 
-$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) requirements/lock.txt
 	@sh scripts/make_venv.sh $(VENV)
-	@$(PIP) --editable .
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement requirements/lock.txt
+	@$(PIP) --no-deps --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS)
@@ -122,4 +135,8 @@ $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS)
 
 $(VENV)/.installed-fuzz: $(VENV)/.installed-dev
 	@$(PIP) --only-binary atheris --editable '.[dev,fuzz]' || echo "without atheris; the guided search is left out" >&2
+	@touch $@
+
+$(VENV)/.installed-supply: $(VENV)/.installed-dev
+	@$(PIP) --editable '.[dev,supply]'
 	@touch $@

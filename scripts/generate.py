@@ -15,6 +15,7 @@ import dashboard
 import monitoring
 import mutants_page
 import proof_page
+import sbom
 import state_diagram
 
 from sidecar.cli import reference
@@ -36,6 +37,7 @@ FILES: dict[str, Callable[[], str]] = {
     "deploy/k8s/components/prometheusrule/prometheusrule.yaml": monitoring.prometheus_rule,
     "deploy/k8s/helm/webhook-sidecar/files/rules.yaml": monitoring.helm_rules,
     "deploy/k8s/helm/webhook-sidecar/files/webhook-sidecar.json": dashboard.dashboard_json,
+    "deploy/sbom.cdx.json": sbom.text,
     "docs/architecture.md": state_diagram.architecture,
     "docs/cli.md": reference.cli_reference,
     "docs/config.md": documents.reference,

@@ -13,6 +13,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "sidecar.outbound.retry": {
         "next_delay_s: retry_after_s > delay -> retry_after_s >= delay": "equal waits are the same wait",
         "parse_retry_after: '123' -> '123~'": "one of the three forms has matched, so the search never gets to a fourth",
+        "parse_retry_after: 100 -> 101": "a century that is one too low is put right by the rule of 50 years",
         "parse_retry_after: 100 -> 101 (#3)": "a date a century back is past either way, and the wait 0",
     },
     "sidecar.outbound.hold": {
