@@ -26,6 +26,26 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "_inflate: 1 -> 2": "asked only whether there is any byte",
         "_inflate: 1 -> 2 (#2)": "two bytes over the limit are as much too many as one",
     },
+    "sidecar.inbound.framing": {
+        "module: 1 -> 2 (#3)": "a slice that ends behind the end is the same",
+        "unread_head: end >= 0 -> end > 0": "an empty line at the very beginning is no beginning of a request either way",
+        "unread_head: 0 -> 1": "as before",
+        "oversize: len(line) > LINE_LIMIT -> len(line) >= LINE_LIMIT": "only saves the look at a target, which is shorter than its line",
+        "oversize: 2 -> 3": "the target is the second word either way",
+        "oversize: len(fields) > LINE_LIMIT -> len(fields) >= LINE_LIMIT": "only saves the look at single lines",
+    },
+    "sidecar.inbound.chunked": {
+        "ChunkReader.__init__: self._left = 0 -> pass": "each chunk sets it before it is read",
+        "ChunkReader.__init__: 0 -> 1 (#2)": "as before",
+        "ChunkReader._payload: b'\\r\\n' -> b'\\r\\n~'": "never more than two bytes are compared",
+        "ChunkReader._next_line: len(line) > OVERHEAD_LIMIT + 32 -> len(line) >= OVERHEAD_LIMIT + 32": "a line that is "
+        "that long is refused for what is in it as well",
+        "ChunkReader._next_line: 32 -> 33": "as before",
+    },
+    "sidecar.admin.filters": {
+        "rfc3339: 0 < ms < 253402300800000 -> 0 <= ms < 253402300800000": "0 has been sorted out before",
+        "Filters.query: 'utf-8' -> 'utf-8~'": "Python takes this for another spelling of UTF-8",
+    },
     "sidecar.inbound.verify.jsonfield": {
         "module: '[A-Za-z0-9_.-]+' -> '[A-Za-z0-9_.-]+~'": _SLOWER,
         "read_field: len(path) - 1 -> len(path) + 1": "it only cuts out the raw bytes of a value that nobody looks into",
