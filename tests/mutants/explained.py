@@ -44,6 +44,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "sidecar.admin.filters": {
         "rfc3339: 0 < ms < 253402300800000 -> 0 <= ms < 253402300800000": "0 has been sorted out before",
+        "id_range_ms: 1 -> 2 (#2)": "one less in the last of 128 bits is the same in the first 48",
         "Filters.query: 'utf-8' -> 'utf-8~'": "Python takes this for another spelling of UTF-8",
     },
     "sidecar.inbound.verify.jsonfield": {

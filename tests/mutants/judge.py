@@ -75,9 +75,11 @@ def judge(module: str, tests: Sequence[str], root: Path = ROOT, patience_s: floa
     found = list(mutants(Path(filename).read_text(encoding="utf-8"), filename))
     for name in PRELOADED:
         importlib.import_module(name)
-    hypothesis.settings.register_profile(
-        "mutants", derandomize=True, database=None, phases=[hypothesis.Phase.explicit, hypothesis.Phase.generate]
-    )
+    phases = [hypothesis.Phase.explicit, hypothesis.Phase.generate]
+    for profile, examples in (("mutants", 100), ("mutants-quick", 20)):
+        hypothesis.settings.register_profile(
+            profile, derandomize=True, database=None, phases=phases, max_examples=examples
+        )
     hypothesis.settings.load_profile("mutants")
     begun_s = time.monotonic()
     assert _forked(lambda: _anew(None, module, filename, tests), 600) == SURVIVED, f"{tests} fail as they are"
@@ -128,6 +130,7 @@ def _collected(module: str, tests: Sequence[str], found: list[Mutant], patience_
         code = BROKEN
         with contextlib.suppress(BaseException):
             os.close(reading)
+            hypothesis.settings.load_profile("mutants-quick")  # what that leaves is tried again, with more examples
             quiet = os.open(os.devnull, os.O_RDWR)
             os.dup2(quiet, 1)
             os.dup2(quiet, 2)

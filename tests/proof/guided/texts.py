@@ -91,12 +91,14 @@ def configuration(folder: Path) -> Target:
 
     def judge(data: bytes) -> str:
         in_place = data.count(b"change-me") == len(
-            re.findall(rb'(?m)^secret\w* = \[\{ \w+ = "[\w-]*change-me" \}', data)
+            re.findall(rb'(?m)^secret\w* = \[\{ value = "[\w-]*change-me"', data)
         )
         load_any(folder, data[1:], SECRET_ENV, offline=data[:1] == b"#", written_secret=in_place)
         return ""
 
     words = sorted(set(re.findall(rb"[a-z_]{3,}|\"[^\"\n]{1,20}\"", example.encode())))
+    wrong = b'[sources.a]\nsecrets = [{ value = "development-secret-change-me", not_after = "soon" }]\n'
+    sections.append(wrong)  # a message about the secret's own line
     return Target([b"#" + s for s in sections] + [b"\n" + s for s in sections], judge, tuple(words[:300]), 2048)
 
 

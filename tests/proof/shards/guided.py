@@ -51,7 +51,7 @@ def run(job: Job) -> None:
 
 
 def control(job: Job) -> list[str]:
-    """An error behind four bytes, which guessing would not find in a lifetime, and signatures that all agree."""
+    """An error behind four bytes, which guessing would not find in a lifetime; signatures that all agree; secrets shown."""
     found = searched(job, "guided", 60, "--targets", "stored", "--plant", "behind_four_bytes")["stored"]
     assert "planted" in found["wrong"], f"behind_four_bytes: {found['count']} inputs, and nothing was wrong"
     blind = searched(job, "blind", 60, "--targets", "stored", "--plant", "behind_four_bytes", "--blind",
@@ -59,7 +59,13 @@ def control(job: Job) -> list[str]:
     assert not blind["wrong"], f"without coverage it is found too: {blind['wrong']}"
     found = searched(job, "forged", 60, "--targets", "signature", "--plant", "any_signature")["signature"]
     assert "a changed body is accepted" in found["wrong"], f"any_signature: {found}"
-    return ["an undocumented error behind four bytes, which blind search does not find", "every signature matches"]
+    found = searched(job, "shown", 60, "--targets", "configuration", "--plant", "shown_secret")["configuration"]
+    assert "AssertionError" in found["wrong"], f"shown_secret: {found}"
+    return [
+        "an undocumented error behind four bytes, which blind search does not find",
+        "every signature matches",
+        "no value of a configuration is a secret",
+    ]
 
 
 SHARD = Shard(

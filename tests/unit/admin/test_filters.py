@@ -97,7 +97,9 @@ def test_the_span_of_a_beginning_is_no_wider_than_it_has_to_be(prefix, span):
     assert id_range_ms(prefix) == span
 
 
-@pytest.mark.parametrize("prefix", ["", "evt_1", "wse", "wse_u", "wse_I", "wse_~", "wse_8", "wse_Z", "wse_" + "0" * 27])
+@pytest.mark.parametrize(
+    "prefix", ["", "evt_1", "wse", "wse_u", "wse_I", "wse_~", "wse_0~", "wse_8", "wse_Z", "wse_" + "0" * 27]
+)
 def test_what_no_id_begins_with_spans_nothing(prefix):
     assert id_range_ms(prefix) is None
 
