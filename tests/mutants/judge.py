@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import math
 import os
 import resource
 import signal
@@ -40,8 +41,10 @@ PRELOADED = (
 )
 """What tests import anyway and takes its time: once, before anything forks."""
 
-PATIENCE_S = 20.0
-"""A mutant that takes longer than that, and ten times longer than the module does, hangs: it is noticed."""
+PATIENCE_S = 3.0
+"""CPU time: a mutant that takes more than that, and four times more than the module does, never ends: it is noticed."""
+IDLE_S = 60.0
+"""Wall clock: one that waits longer than that for nothing is noticed too."""
 MEMORY_BYTES = 3 << 30
 SURVIVED, KILLED, BROKEN = 0, 1, 99
 OPTIONS = ("-x", "-q", "--tb=no", "--no-header", "--no-summary", "--assert=plain", "-p", "no:cacheprovider")
@@ -81,11 +84,13 @@ def judge(module: str, tests: Sequence[str], root: Path = ROOT, patience_s: floa
             profile, derandomize=True, database=None, phases=phases, max_examples=examples
         )
     hypothesis.settings.load_profile("mutants")
-    begun_s = time.monotonic()
-    assert _forked(lambda: _anew(None, module, filename, tests), 600) == SURVIVED, f"{tests} fail as they are"
-    patience_s = max(patience_s, 10 * (time.monotonic() - begun_s))
+    code, cpu_s = _forked(lambda: _anew(None, module, filename, tests), 600)
+    assert code == SURVIVED, f"{tests} fail as they are"
+    patience_s = max(patience_s, 4 * cpu_s)
     left = _collected(module, tests, found, patience_s)
-    survived = [m.what for m in left if _forked(lambda m=m: _anew(m, module, filename, tests), patience_s) == SURVIVED]
+    survived = [
+        m.what for m in left if _forked(lambda m=m: _anew(m, module, filename, tests), patience_s)[0] == SURVIVED
+    ]
     return Verdict(len(found), survived)
 
 
@@ -95,8 +100,12 @@ def source_of(module: str, root: Path = ROOT) -> Path:
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
-def _forked(work: Callable[[], int], seconds: float) -> int:
-    """Do something in a fork with a group of its own; a signal that ends it, or an error, is as good as a test that fails."""
+def _forked(work: Callable[[], int], cpu_s: float) -> tuple[int, float]:
+    """Do something in a fork with a group of its own; a signal that ends it, or an error, is as good as a test that fails.
+
+    Returns:
+        What it came to, and the CPU time that it took.
+    """
     pid = os.fork()
     if pid == 0:
         code = KILLED
@@ -107,13 +116,15 @@ def _forked(work: Callable[[], int], seconds: float) -> int:
                 os.dup2(quiet, n)
             resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
             signal.signal(signal.SIGALRM, signal.SIG_DFL)
-            signal.setitimer(signal.ITIMER_REAL, seconds)
+            signal.setitimer(signal.ITIMER_REAL, IDLE_S + 10 * cpu_s)
+            most_s = math.ceil(cpu_s)
+            resource.setrlimit(resource.RLIMIT_CPU, (most_s, most_s + 1))
             code = work()
         os._exit(code)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    _, status, used = os.wait4(pid, 0)
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(pid, signal.SIGKILL)  # what the tests have left behind
-    return code
+    return os.waitstatus_to_exitcode(status), used.ru_utime + used.ru_stime
 
 
 def _anew(mutant: Mutant | None, module: str, filename: str, tests: Sequence[str]) -> int:
@@ -159,7 +170,8 @@ class _Loop:
         for mutant in self.found:
             items = self.callers.get(mutant.where, [])
             caught = (
-                bool(items) and _forked(lambda m=mutant, i=items: self._try(session, m, i), self.patience_s) != SURVIVED
+                bool(items)
+                and _forked(lambda m=mutant, i=items: self._try(session, m, i), self.patience_s)[0] != SURVIVED
             )
             os.write(self.pipe, bytes([not caught]))
         return True
