@@ -6,18 +6,17 @@ ARG BASE_IMAGE=docker.io/library/python:3.13-slim
 ARG BUILD_IMAGE=${BASE_IMAGE}
 
 FROM ${BUILD_IMAGE} AS build
-# What else goes in, from the extras of pyproject.toml: EXTRAS=crypto for providers that sign with a private key.
+# EXTRAS=crypto for providers that sign with a private key.
 ARG EXTRAS=
 # For those who build behind a mirror, or from a folder of wheels.
 ARG PIP_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore
 RUN python3 -m venv /opt/webhook-sidecar
 WORKDIR /src
-# Dependencies first: this layer stays while only our own code changes.
-COPY pyproject.toml requirements/constraints.txt ./
-RUN python3 -c "import os, tomllib; p = tomllib.load(open('pyproject.toml', 'rb'))['project']; \
-print(*p['dependencies'], *(r for e in os.environ['EXTRAS'].split() for r in p['optional-dependencies'][e]), sep='\n')" > core.txt \
- && /opt/webhook-sidecar/bin/pip install --quiet --only-binary :all: --constraint constraints.txt --requirement core.txt
+# Dependencies first: this layer stays while only our own code changes. Nothing but what the lock file has, to the byte.
+COPY requirements/lock.txt requirements/lock-crypto.txt ./
+RUN /opt/webhook-sidecar/bin/pip install --quiet --only-binary :all: --require-hashes --requirement "lock${EXTRAS:+-$EXTRAS}.txt"
+COPY pyproject.toml ./
 COPY README.md LICENSE ./
 COPY sidecar sidecar
 # Compiled by pip: on a read-only root nothing could be compiled later. pip itself does not go into the image.
@@ -40,6 +39,7 @@ ENV PATH=/opt/webhook-sidecar/bin:/usr/local/bin:/usr/bin:/bin \
     PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONFAULTHANDLER=1 \
     WEBHOOK_SIDECAR_REVISION=${REVISION}
 COPY --from=build /opt/webhook-sidecar /opt/webhook-sidecar
+COPY deploy/sbom.cdx.json /opt/webhook-sidecar/sbom.cdx.json
 # For those who mount nothing there; a volume takes over these rights.
 RUN mkdir -p /etc/webhook-sidecar /var/lib/webhook-sidecar && chown 65532:65532 /var/lib/webhook-sidecar
 # A number: runAsNonRoot cannot verify a name.

@@ -10,6 +10,7 @@ PROOF_MINUTES ?= 10
 PROOF_SEED ?= 0
 PROOF_SHARDS ?=
 PROOF_WORKERS ?= 0
+MUTANTS ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -97,10 +98,27 @@ cost: $(VENV)/.installed-dev ## Count what an event costs, beside the table in t
 	@$(BIN)/python -m tests.cost
 
 .PHONY: proof
-proof: $(VENV)/.installed-dev ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
+proof: $(VENV)/.installed-fuzz ## Try to break every promise for PROOF_MINUTES (10), and note it in docs/proof; PROOF_SEED, PROOF_SHARDS
 	@nice -n 19 $(BIN)/python -m tests.proof.run --minutes $(PROOF_MINUTES) --seed $(PROOF_SEED) --shards "$(PROOF_SHARDS)" \
 		--workers $(PROOF_WORKERS); \
 		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
+
+.PHONY: mutants
+mutants: $(VENV)/.installed-dev ## Change the modules that decide, and see that a test notices; MUTANTS=outbound.retry,lifecycle a part
+	@nice -n 19 $(BIN)/python -m tests.mutants.run --modules "$(MUTANTS)"; \
+		code=$$?; $(BIN)/python scripts/generate.py; exit $$code
+
+.PHONY: lock
+lock: $(VENV)/.installed-supply ## Write the lock files with the hashes of what a user installs (Python 3.11)
+	@$(BIN)/python scripts/lock.py && $(BIN)/python scripts/generate.py
+
+.PHONY: audit
+audit: $(VENV)/.installed-supply ## Ask for known vulnerabilities in what is locked; 69 when there was no answer
+	@$(BIN)/python scripts/audit.py
+
+.PHONY: sbom
+sbom: $(VENV)/.installed-dev ## Write deploy/sbom.cdx.json: what a running one consists of
+	@$(BIN)/python scripts/generate.py
 
 .PHONY: clean
 clean: ## Remove the environment, caches and the data of `make run`
@@ -109,9 +127,10 @@ clean: ## Remove the environment, caches and the data of `make run`
 
 # --- the environment: made once, brought to the pinned versions whenever they or pyproject.toml change
 
-$(VENV)/.installed: pyproject.toml $(CONSTRAINTS)
+$(VENV)/.installed: pyproject.toml $(CONSTRAINTS) requirements/lock.txt
 	@sh scripts/make_venv.sh $(VENV)
-	@$(PIP) --editable .
+	@$(BIN)/python -m pip --disable-pip-version-check install --quiet --require-hashes --requirement requirements/lock.txt
+	@$(PIP) --no-deps --editable .
 	@touch $@
 
 $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS)
@@ -119,3 +138,11 @@ $(VENV)/.installed-dev: pyproject.toml $(CONSTRAINTS)
 	@$(PIP) --editable '.[dev]'
 	@$(BIN)/python scripts/install_deploy_tools.py
 	@touch $(VENV)/.installed $@
+
+$(VENV)/.installed-fuzz: $(VENV)/.installed-dev
+	@$(PIP) --only-binary atheris --editable '.[dev,fuzz]' || echo "without atheris; the guided search is left out" >&2
+	@touch $@
+
+$(VENV)/.installed-supply: $(VENV)/.installed-dev
+	@$(PIP) --editable '.[dev,supply]'
+	@touch $@

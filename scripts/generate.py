@@ -13,7 +13,9 @@ from pathlib import Path
 
 import dashboard
 import monitoring
+import mutants_page
 import proof_page
+import sbom
 import state_diagram
 
 from sidecar.cli import reference
@@ -35,12 +37,14 @@ FILES: dict[str, Callable[[], str]] = {
     "deploy/k8s/components/prometheusrule/prometheusrule.yaml": monitoring.prometheus_rule,
     "deploy/k8s/helm/webhook-sidecar/files/rules.yaml": monitoring.helm_rules,
     "deploy/k8s/helm/webhook-sidecar/files/webhook-sidecar.json": dashboard.dashboard_json,
+    "deploy/sbom.cdx.json": sbom.text,
     "docs/architecture.md": state_diagram.architecture,
     "docs/cli.md": reference.cli_reference,
     "docs/config.md": documents.reference,
     "docs/metrics.md": reference.metrics_reference,
     "docs/providers.md": providers.page,
     "docs/proof.md": proof_page.page,
+    "docs/proof/mutants.md": mutants_page.page,
     "tests/data/http/corpus.jsonl": corpus.text,
 }
 """Path from the root of the repository -> what makes its content."""

@@ -19,7 +19,8 @@ printed seed for `PROOF_MINUTES` (10 by default), each together with its control
 it must catch. A run adds a line to [the ledger](proof/ledger.jsonl); the totals here are the sum of its lines, and this page is
 generated from it. A small share of everything runs in each `make test`. `PROOF_SHARDS=a,b` names the harnesses, `PROOF_WORKERS=n`
 how many processes of one run side by side (one a core by default). `PROOF_SEED=n` repeats a run; for the seed in what was found,
-together with `PROOF_WORKERS=1`.
+together with `PROOF_WORKERS=1`. How much of the deciding code the tests really hold is on another page:
+[mutants](proof/mutants.md).
 """
 
 

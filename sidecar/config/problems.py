@@ -2,7 +2,7 @@
 
 Problems are collected, never raised one by one, so that a person sees all of them at once. Nothing shown
 here may contain a secret: ``sensitive`` decides by the path, and ``Report`` blanks such values also in the
-source lines below a problem.
+source lines below a problem, together with every text under a key that does not exist.
 """
 
 from __future__ import annotations
@@ -180,10 +180,14 @@ class Report:
         self.positions = positions
         self.overrides = overrides or {}
         self._hidden: list[Span] | None = None
+        self._unknown: tuple[Path, ...] = ()
 
     def lines(self, problems: Iterable[Problem]) -> tuple[str, ...]:
         """Format all problems; each may take three lines of text."""
-        shown = [self._one(p) for p in problems]
+        found = tuple(problems)
+        self._unknown = tuple(p.path for p in found if p.code == "C101")
+        self._hidden = None
+        shown = [self._one(p) for p in found]
         return tuple(text for _, text in sorted(shown, key=lambda pair: pair[0]))
 
     def _one(self, problem: Problem) -> tuple[int, str]:
@@ -246,7 +250,12 @@ class Report:
             self._hidden = [
                 place.value
                 for path, place in self.positions.places.items()
-                if place.scalar and sensitive(path, text[place.value.start : place.value.end].strip("\"'"))
+                if place.scalar
+                and (
+                    sensitive(path, text[place.value.start : place.value.end].strip("\"'"))
+                    # Who knows what it was meant to be; a number was not meant to be a secret.
+                    or (text[place.value.start] in "\"'" and any(path[: len(key)] == key for key in self._unknown))
+                )
             ]
         return any(span.start <= at < span.end for span in self._hidden)
 

@@ -191,7 +191,7 @@ def decode_event(payload: bytes | memoryview) -> Stored:
             row[15],
             row[_FIELDS:],
         )
-    except (ValueError, TypeError, IndexError, msgpack.UnpackException) as e:
+    except (ValueError, TypeError, LookupError, msgpack.UnpackException) as e:
         raise CorruptRecord(f"event record: {type(e).__name__}") from e
 
 
@@ -351,7 +351,7 @@ class DeliveryRow:
         rest = body[end:]
         try:
             records = _decode_records(rest) if len(rest) else {}
-        except msgspec.MsgspecError as e:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as e:
             raise CorruptRecord("delivery row: records") from e
         return cls(states, accepted_at_ms, records)
 
@@ -405,6 +405,6 @@ def history_entries(value: bytes | memoryview) -> dict[int, tuple[State, Record]
         try:
             slot, state, record = _decode_history(body)
             found[slot] = (State(state), record)
-        except (msgspec.MsgspecError, ValueError) as e:
+        except (msgspec.MsgspecError, ValueError, RecursionError) as e:
             raise CorruptRecord("history: entry") from e
     return found

@@ -143,7 +143,7 @@ def parse_head(data: bytes) -> Head | None:
             break
         try:
             found[json.loads(name)] = json.loads(value.removesuffix(b","))
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             return None
     try:
         return _head(found)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import datetime as dt
+import importlib.util
 import json
 import os
 import random
@@ -30,6 +31,9 @@ def missing(shard: Shard) -> str:
     lacking = [name for name in shard.needs if shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin") is None]
     if lacking:
         return f"not installed: {', '.join(lacking)} (scripts/install_{'root' if shard.root else 'test'}_tools.sh)"
+    lacking = [name for name in shard.modules if importlib.util.find_spec(name) is None]
+    if lacking:
+        return f"not installed: {', '.join(lacking)} (pip install -e '.[fuzz]'; Linux on x86_64, Python 3.11 to 3.13)"
     return "needs root" if shard.root and os.geteuid() != 0 else ""
 
 

@@ -139,6 +139,7 @@ class Shard:
             AssertionError for one that it did not.
         weight: Share of the time of a run, in relation to the others.
         needs: Programs that must be on the PATH.
+        modules: Python modules of the extra ``fuzz`` that must be installed.
         root: Works for root only.
         parallel: Several of it may run side by side.
     """
@@ -150,5 +151,6 @@ class Shard:
     control: Callable[[Job], list[str]]
     weight: float = 1.0
     needs: tuple[str, ...] = ()
+    modules: tuple[str, ...] = ()
     root: bool = False
     parallel: bool = True

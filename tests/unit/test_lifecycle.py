@@ -59,3 +59,7 @@ def test_every_finished_state_can_be_replayed():
     for state in State:
         if not state.is_open:
             assert next_state(state, C.REPLAY) == S.PENDING
+
+
+def test_changes_are_called_as_the_diagram_calls_them():
+    assert [str(change) for change in Change] == [change.name.lower() for change in Change]

@@ -105,6 +105,10 @@ def outline(verifier: Verifier, request: Request, secrets: Sequence[Secret], now
     """Say what was signed and, for each secret, what signature it would make; empty for schemes without such a text."""
     if not isinstance(verifier, HmacVerifier):
         return []
+    missing = verifier.missing(request)
+    if missing:
+        gone = [f"missing, and signed: {name.decode()}" for name in missing]
+        return gone + [f"got: {text}" for text in verifier.shown_signatures(request)]
     lines = []
     stamp = verifier.timestamp_of(request)
     for message in verifier.messages(request, stamp):

@@ -317,6 +317,10 @@ class HmacVerifier:
             return parsed.timestamp if isinstance(parsed, _Parsed) else b""
         return stamp
 
+    def missing(self, request: Request) -> list[bytes]:
+        """Signed headers that did not arrive (where one of several will do: the first of them), lower-case."""
+        return [names[0] for names in self._signed.headers if not first_value(request, names)]
+
     def shown_signatures(self, request: Request) -> list[str]:
         """The signature headers as received, cut short."""
         return [

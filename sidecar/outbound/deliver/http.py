@@ -249,8 +249,10 @@ class Connection(asyncio.Protocol):
 
     def on_headers_complete(self) -> None:
         """Parser: a head is complete, perhaps only an interim one."""
+        if self.complete:
+            return  # of something behind the answer
         status = self.parser.get_status_code()
-        if status < 200 or self.complete:
+        if status < 200:
             self.retry_after = b""
             return
         self.status = status

@@ -70,25 +70,34 @@ def _final(said: Talk) -> Talk:
     return replace(said, statuses=tuple(s for s in said.statuses if s != 100))
 
 
+def judged(data: bytes, pieces: list[bytes]) -> tuple[str, Talk]:
+    """What is wrong about the answers to these bytes, in one piece and in several; "" is what we want.
+
+    Must be called inside a running loop.
+    """
+    whole, parts = talk([data]), talk(pieces)
+    strange = [s for s in whole.statuses if s >= 500 and s not in MEANT_5XX]
+    if strange:
+        return f"answered {strange}", whole
+    if differs(whole, parts):
+        return f"{whole} in one piece, {parts} in several", whole
+    if whole.left or parts.left:
+        return f"{whole.left or parts.left} bytes are held for a connection that is gone", whole
+    return "", whole
+
+
 async def some(job: Job, seeds: list[bytes]) -> None:
     """A few hundred inputs."""
     for _ in range(CHUNK):
         data = spoil(job.rand, seeds, PIECES)
         try:
-            whole, parts = talk([data]), talk(cut(data, job))
+            wrong, whole = judged(data, cut(data, job))
+            job.note("accepted requests", len(whole.bodies))
         except Exception as e:  # noqa: BLE001 - whatever it raises is what we look for
-            job.found.append(f"seed {job.seed}: {data!r}: {type(e).__name__} {e}")
-            job.count += 1
-            continue
+            wrong = f"{type(e).__name__} {e}"
         job.count += 1
-        job.note("accepted requests", len(whole.bodies))
-        strange = [s for s in whole.statuses if s >= 500 and s not in MEANT_5XX]
-        if strange:
-            job.found.append(f"seed {job.seed}: {data!r}: answered {strange}")
-        if differs(whole, parts):
-            job.found.append(f"seed {job.seed}: {data!r}: {whole} in one piece, {parts} in several")
-        if whole.left or parts.left:
-            job.found.append(f"seed {job.seed}: {data!r}: {whole.left} bytes are held for a connection that is gone")
+        if wrong:
+            job.found.append(f"seed {job.seed}: {data!r}: {wrong}")
         if not job.goes_on:
             return
 

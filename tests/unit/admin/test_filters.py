@@ -60,7 +60,16 @@ def test_anything_else_is_no_time(text):
 
 @pytest.mark.parametrize(
     ("ms", "text"),
-    [(None, None), (0, None), (-5, None), (1 << 48, None), (1_795_161_600_250, "2026-11-20T08:00:00.250Z")],
+    [
+        (None, None),
+        (0, None),
+        (-5, None),
+        (1 << 48, None),
+        (1, "1970-01-01T00:00:00.001Z"),
+        (253_402_300_799_999, "9999-12-31T23:59:59.999Z"),
+        (253_402_300_800_000, None),
+        (1_795_161_600_250, "2026-11-20T08:00:00.250Z"),
+    ],
 )
 def test_what_no_calendar_has_is_not_written(ms, text):
     assert rfc3339(ms) == text
@@ -74,7 +83,23 @@ def test_every_beginning_of_an_id_spans_the_time_of_that_id(ms, journal_id, seq,
     assert span[0] <= ms < span[1]
 
 
-@pytest.mark.parametrize("prefix", ["", "evt_1", "wse", "wse_u", "wse_I", "wse_Z", "wse_" + "0" * 27])
+@pytest.mark.parametrize(
+    ("prefix", "span"),
+    [
+        ("wse_", (0, 1 << 48)),
+        ("wse_7", (7 << 45, 1 << 48)),
+        ("wse_1", (1 << 45, 2 << 45)),
+        (ID, (NOW_MS, NOW_MS + 1)),
+        (ID[:-20], (NOW_MS >> 20 << 20, (NOW_MS >> 20 << 20) + (1 << 20))),
+    ],
+)
+def test_the_span_of_a_beginning_is_no_wider_than_it_has_to_be(prefix, span):
+    assert id_range_ms(prefix) == span
+
+
+@pytest.mark.parametrize(
+    "prefix", ["", "evt_1", "wse", "wse_u", "wse_I", "wse_~", "wse_0~", "wse_8", "wse_Z", "wse_" + "0" * 27]
+)
 def test_what_no_id_begins_with_spans_nothing(prefix):
     assert id_range_ms(prefix) is None
 
@@ -103,6 +128,9 @@ def test_filters_become_a_query():
     assert (query.reason, query.contains) == ("expired", "ö".encode())
     assert (query.since_ms, query.until_ms) == (NOW_MS - 3_600_000, NOW_MS - 60_000)
     assert (query.before_seq, query.limit, query.max_scan) == (9, 3, 4)
+    query = Filters(ids=[ID] * 5000, contains="\ud800").query(NOW_MS)
+    assert (query.before_seq, query.limit, query.max_scan) == (0, 50, 1_000_000)
+    assert query.contains == b"\xed\xa0\x80"
 
 
 @pytest.mark.parametrize(
@@ -121,14 +149,22 @@ def test_a_delivery_is_meant_when_all_filters_agree(fields, takes):
 
 
 @pytest.mark.parametrize(
-    "fields", [{}, {"rate": -1, "all": True}, {"rate": 1e9, "all": True}, {"max": -1, "all": True}]
+    "fields",
+    [
+        {},
+        {"rate": -1, "all": True},
+        {"rate": 100_000.5, "all": True},
+        {"max": -1, "all": True},
+        {"state": "lost"},
+        {"ids": ["wse_1"]},
+    ],
 )
 def test_a_command_for_many_must_say_what_it_means(fields):
     with pytest.raises(FilterError):
         BulkRequest(**fields).check()
 
 
-@pytest.mark.parametrize("fields", [{"all": True}, {"ids": [ID]}, {"source": "s"}, {"since": "1h"}])
+@pytest.mark.parametrize("fields", [{"all": True, "rate": 100_000}, {"ids": [ID]}, {"source": "s"}, {"since": "1h"}])
 def test_a_command_for_many_may_be_narrow_or_say_all(fields):
     BulkRequest(**fields).check()
 
@@ -137,3 +173,20 @@ def test_filters_come_from_a_query_string_and_leave_others_alone():
     filters = filters_from({"source": "s", "ids": ID, "cursor": "9", "limit": "1"})
     assert (filters.source, filters.ids) == ("s", [ID])
     assert filters_from({}).anything
+    assert filters_from({"ids": f"{ID},{ID}"}).ids == [ID, ID]
+    for wrong in ({"state": "lost"}, {"ids": "wse_1"}):
+        with pytest.raises(FilterError):
+            filters_from(wrong)
+
+
+def test_a_command_does_nothing_that_it_was_not_told_to():
+    """No other destination, no limits, for real, and only letters as they were."""
+    asked = BulkRequest()
+    assert (asked.all, asked.to, asked.rate, asked.max, asked.dry_run, asked.edited) == (
+        False,
+        "",
+        0.0,
+        0,
+        False,
+        False,
+    )

@@ -26,6 +26,19 @@ def test_a_problem_has_file_line_column_code_key_and_a_caret_below_the_key() -> 
     )
 
 
+def test_a_text_under_a_key_that_does_not_exist_is_not_shown() -> None:
+    """Nobody knows what it was meant to be: the name of a secret may be written wrongly too."""
+    problem = Problem("C101", ("sorces",), "unknown key", at_key=True)
+    other = Problem("C120", ("url",), "bad")
+    shown = show('url = "x"\nsorces.a.pw = "hush"\n[sorces.b]\nk = [{ w = \'hush\' }, "hush", 7]\n', problem, other)
+    assert "hush" not in shown
+    assert 'sorces.a.pw = "***"' in shown
+    assert '1 | url = "x"' in shown, "what else is wrong is shown as it is"
+    loud = Problem("C103", ("sorces", "b", "k"), "bad")
+    assert "k = [{ w = '***' }, \"***\", 7]" in show("[sorces.b]\nk = [{ w = 'hush' }, \"hush\", 7]\n", problem, loud)
+    assert "hush" in show("[sorces.b]\nk = [{ w = 'hush' }]\n", loud), "else this would show nothing"
+
+
 def test_a_problem_of_a_value_has_its_carets_below_the_value() -> None:
     assert show('u = "app:3000"\n', Problem("C120", ("u",), "bad")).splitlines()[1:] == [
         '  1 | u = "app:3000"',

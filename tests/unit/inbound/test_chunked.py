@@ -85,8 +85,18 @@ def test_extensions_and_trailers_have_4_kib_together() -> None:
 
 def test_the_number_of_chunks_is_bounded() -> None:
     """The last, empty chunk does not count."""
+    assert CHUNKS_LIMIT == 10_000
     assert read(b"1\r\nx\r\n" * CHUNKS_LIMIT + b"0\r\n\r\n")[0].done
     assert read(b"1\r\nx\r\n" * (CHUNKS_LIMIT + 1))[0].fault is R.TOO_MANY_CHUNKS
+
+
+def test_each_limit_may_be_reached() -> None:
+    """Extensions of one line, and the payload, which sizes of several digits announce."""
+    assert read(b"1;" + b"a" * 4095 + b"\r\nx\r\n0\r\n\r\n")[0].done
+    assert read(b"1;" + b"a" * 4096 + b"\r\nx\r\n0\r\n\r\n")[0].fault is R.HEADERS_TOO_LARGE
+    whole, payload, _ = read(b"1f\r\n" + b"x" * 31 + b"\r\n0\r\n\r\n", limit=31)
+    assert (whole.done, len(payload)) == (True, 31)
+    assert read(b"1f\r\n", limit=30)[0].fault is R.BODY_TOO_LARGE
 
 
 @given(

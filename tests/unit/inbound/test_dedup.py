@@ -1,6 +1,7 @@
 """The key is read only where it is certain, and a claim says exactly what makes two requests the same."""
 
 import gzip
+import random
 import zlib
 from hashlib import blake2b
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inbound.dedup import DedupOptions, claim, extract, key_headers, key_parts, printable_key
+from sidecar.inbound.dedup import MAX_RATIO, DedupOptions, claim, extract, key_headers, key_parts, printable_key
 
 HEADER = DedupOptions(key="header:X-Id")
 JSON = DedupOptions(key="json:/id")
@@ -261,3 +262,39 @@ def test_all_headers_of_a_key_of_several_places_count():
     assert key_parts("header:A|B json:/x header:C") == ("header:A|B", "json:/x", "header:C")
     with pytest.raises(ValueError):
         key_headers(DedupOptions(key="json:/x header:a_b"))
+
+
+# --- what a later version must find as it is
+
+
+@pytest.mark.parametrize(
+    ("options", "key", "identity"),
+    [
+        (DedupOptions(key="header:X", key_signed=True), b"evt_1", b"sevt_1"),
+        (DedupOptions(key="header:X", key_signed=True), b"", b"s"),
+        (DedupOptions(key="header:X"), b"evt_1", b"k" + blake2b(b"body", digest_size=16).digest() + b"evt_1"),
+        (DedupOptions(key="header:X"), b"", b"k" + blake2b(b"body", digest_size=16).digest()),
+        (DedupOptions(key="body"), b"body", b"b" + blake2b(b"body", digest_size=16).digest()),
+    ],
+)
+def test_a_claim_s_digest_is_pinned(options, key, identity):
+    """It lies in the journal: with another one, an upgrade would take every repeat for a new event."""
+    expected = blake2b(b"4:shop" + identity, digest_size=16).digest()
+    assert claim("shop", options, key, b"body").digest == expected
+
+
+def test_a_source_that_says_nothing_is_not_deduplicated():
+    assert DedupOptions() == DedupOptions(
+        key="none", ttl_s=86_400.0, missing="accept", redrive_dead=True, key_signed=False
+    )
+
+
+def test_without_a_limit_a_mebibyte_is_inflated():
+    """Text that packs badly, so that the ratio does not decide."""
+    assert MAX_RATIO == 100
+    rand = random.Random(1)
+    for size, found in ((1 << 20, b"x"), ((1 << 20) + 1, None)):
+        head = b'{"id":"x","pad":"'
+        text = head + bytes(rand.choices(b"abcdefghijklmnopqrstuvwxyz", k=size - len(head) - 2)) + b'"}'
+        assert len(text) == size
+        assert inflating(gzip.compress(text, 1), b"gzip") == found

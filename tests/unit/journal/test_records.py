@@ -64,7 +64,19 @@ def test_the_form_of_an_event_is_pinned():
     )  # fmt: skip
 
 
-@pytest.mark.parametrize("payload", [b"", b"\xc1", b"\x01", msgpack.packb([1, 2, 3]), msgpack.packb([0] * 16), b"\x91"])
+@pytest.mark.parametrize(
+    "payload",
+    [
+        b"",
+        b"\xc1",
+        b"\x01",
+        msgpack.packb([1, 2, 3]),
+        msgpack.packb([0] * 16),
+        b"\x91",
+        b"\x80",
+        msgpack.packb([{}] * 16),
+    ],
+)
 def test_what_is_no_event_is_a_corrupt_record(payload):
     with pytest.raises(CorruptRecord):
         r.decode_event(payload)
@@ -196,6 +208,18 @@ def sealed(body: bytes) -> bytes:
         (sealed(struct.pack("<BBHQ", 1, 1, 0, 0) + b"\x07"), "unknown state"),
         (sealed(struct.pack("<BBHQ", 1, 1, 0, 0) + b"\x01" + b"\xc1"), "records"),
         (sealed(struct.pack("<BBHQ", 1, 1, 0, 0) + b"\x01" + msgpack.packb({0: ["x"]})), "records"),
+        (sealed(struct.pack("<BBHQ", 1, 1, 0, 0) + b"\x01" + b"\x81\x00\x95\x00\x00\x00\x00\xa1\xff"), "records"),
+        (
+            sealed(
+                struct.pack("<BBHQ", 1, 1, 0, 0)
+                + b"\x01"
+                + b"\x81\x00\x98"
+                + b"\x00" * 4
+                + b"\xa0\x90\x00"
+                + b"\x91" * 5000
+            ),
+            "records",
+        ),
     ],
 )
 def test_what_is_no_row_is_a_corrupt_record(value, why):
@@ -230,7 +254,15 @@ def test_no_flipped_bit_in_history_goes_unnoticed(data):
         r.history_entries(bytes(value))
 
 
-@pytest.mark.parametrize("body", [msgspec.msgpack.encode((3, 99, Record())), b"\xc1"])
+@pytest.mark.parametrize(
+    "body",
+    [
+        msgspec.msgpack.encode((3, 99, Record())),
+        b"\xc1",
+        b"\x93\x03\x03\x95\x00\x00\x00\x00\xa1\xff",
+        b"\x94\x03\x03\x90" + b"\x91" * 5000,
+    ],
+)
 def test_an_entry_that_says_what_nobody_knows_is_a_corrupt_record(body):
     with pytest.raises(CorruptRecord, match="entry"):
         r.history_entries(struct.pack("<IH", zlib.crc32(body), len(body)) + body)
@@ -251,3 +283,78 @@ def test_keys_sort_by_their_numbers_and_give_them_back(destination, at_ms, seq):
     if seq:
         assert r.due_key(destination, at_ms, seq - 1) < r.due_key(destination, at_ms, seq)
         assert r.events_key(seq - 1) < r.events_key(seq)
+
+
+# --- bounds, and what a later version must find as it is
+
+
+def test_the_numbers_of_the_format_are_pinned():
+    """Rows of today were cut by these; another number is another format, but for the last two."""
+    assert (r.FORMAT, r.BLOCK_EVENTS, r.BLOCK_BYTES, r.PART_BYTES) == (1, 64, 65_000, 65_516)
+    assert (r.NEVER, r.INLINE_BODY_BYTES, r.LOG_ATTEMPTS) == (0xFFFF_FFFF_FFFF_FFFF, 32_768, 32)
+
+
+def test_the_form_of_a_block_and_of_a_row_is_pinned():
+    """Version 1, byte for byte, with a gap and a body in parts; the reserved bytes are 0."""
+    found = r.events_block(100, {0: (b"even", False), 2: (b"odd", True)}, 77)
+    assert found.hex() == (
+        "01030000" "4d00000000000000"
+         "04000000" + struct.pack("<I", zlib.crc32(b"even", 100)).hex()
+        + "00000000" "00000000"
+        + "03000080" + struct.pack("<I", zlib.crc32(b"odd", 102)).hex()
+        + b"evenodd".hex()
+    )  # fmt: skip
+    assert DeliveryRow(bytearray([1, 0]), 9).encode(KEY)[4:].hex() == "0102000009000000000000000100"
+
+
+def test_a_record_begins_with_nothing():
+    assert Record() == Record(0, 0, 0, 0, "", [], 0)
+
+
+def test_the_smallest_and_the_largest_block_are_blocks():
+    """No slot, gaps alone, and 64 slots."""
+    assert r.block_head(struct.pack("<BBHQ", 1, 0, 0, 5)) == (0, 5)
+    gaps = struct.pack("<BBHQ", 1, 2, 0, 5) + bytes(16)
+    assert (r.block_head(gaps), list(r.event_slots(gaps)), r.event_slot(gaps, 1, 1)) == ((2, 5), [], None)
+    full = r.events_block(0, {63: (b"x", False)}, 5)
+    assert (r.block_head(full), r.event_slot(full, 0, 63)) == ((64, 5), b"x")
+
+
+def test_a_number_beyond_32_bits_counts_as_a_whole_in_the_checksum():
+    """Both halves: else a block could stand in for the one 2^32 events before."""
+    high = (1 << 32) + 100
+    assert r.event_slot(block(first=high), high, 0) == b"payload 0"
+    with pytest.raises(CorruptRecord, match="checksum"):
+        r.event_slot(block(first=high), 100, 0)
+
+
+def test_an_empty_part_and_a_row_without_slots_are_read():
+    ((_, value),) = r.body_parts(9, b"x")
+    assert r.join_part(9, 0, struct.pack("<I", zlib.crc32(b"", 9))) == b""
+    assert len(value) == 5
+    empty = DeliveryRow.decode(KEY, sealed(struct.pack("<BBHQ", 1, 0, 0, 5)))
+    assert (empty.states, empty.accepted_at_ms, empty.records) == (bytearray(), 5, {})
+
+
+def test_one_unknown_state_among_known_ones_is_a_corrupt_record():
+    with pytest.raises(CorruptRecord, match="unknown state"):
+        DeliveryRow.decode(KEY, sealed(struct.pack("<BBHQ", 1, 3, 0, 0) + b"\x01\x07\x00"))
+
+
+def test_a_state_can_be_set_right_behind_the_last_one():
+    made = row()
+    made.set_state(3, State.PENDING)
+    assert made.states == bytearray([State.PENDING, State.ABSENT, State.DYING, State.PENDING])
+
+
+def test_an_event_with_half_a_header_is_a_corrupt_record_and_a_new_field_may_be_any():
+    fields = msgpack.unpackb(r.encode_event(event(headers=[(b"A", b"b")]), 3, (0,)))
+    assert r.decode_event(msgpack.packb([*fields, {1: 2}])).extra == [{1: 2}]
+    fields[8] = [b"A", b"b", b"C"]
+    with pytest.raises(CorruptRecord):
+        r.decode_event(msgpack.packb(fields))
+
+
+def test_an_empty_entry_of_history_is_a_corrupt_record():
+    with pytest.raises(CorruptRecord, match="entry"):
+        r.history_entries(struct.pack("<IH", zlib.crc32(b""), 0))

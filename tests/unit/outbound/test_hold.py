@@ -159,3 +159,43 @@ def test_changed_settings_apply_at_once_and_keep_a_hold():
     _note(hold, GOOD)
     hold.configure(2, 64, 3600)
     assert hold.limit(0) == 1  # still being careful
+
+
+def test_one_that_was_never_held_has_nothing_to_tell():
+    hold = _hold()
+    assert (hold.held, hold.held_since_s, hold.last_error) == (False, 0.0, "")
+    assert (hold.next_probe_s, hold.paused_until_s) == (0.0, 0.0)
+
+
+def test_what_an_outcome_changes_is_told_apart():
+    assert len(set(Turn)) == 3
+
+
+def test_a_changed_threshold_and_a_changed_longest_pause_apply_at_once():
+    hold = _hold(20, 8)
+    hold.configure(1, 8, 60.0)
+    assert _note(hold, Outcome(OutcomeKind.RETRYABLE, "5xx", 503, "", 9e9, True), now=100) is Turn.BEGUN
+    assert hold.paused_until_s == 160
+
+
+def test_trust_grows_up_to_the_changed_concurrency():
+    hold = _hold(20, 8)
+    hold.configure(20, 3, 3600)
+    _note(hold, AWAY)
+    for _ in range(5):
+        _note(hold, GOOD)
+    assert hold.limit(0) == 3
+
+
+def test_an_answer_about_the_event_moves_a_probe_that_was_far_away():
+    """Two tries began as probes: one finds nobody, the other is answered later."""
+    hold = _hold()
+    _note(hold, AWAY, now=0)
+    _note(hold, AWAY, now=1.0)
+    assert hold.next_probe_s == 3.0
+    _note(hold, UNWANTED, 2, now=1.5)
+    assert hold.limit(1.5) == 1
+
+
+def test_one_failure_holds_where_one_is_enough():
+    assert _note(_hold(1), BUSY) is Turn.BEGUN

@@ -152,7 +152,15 @@ def test_the_head_is_read_from_the_beginning_alone():
 def test_a_head_that_is_not_where_it_should_be_is_not_guessed():
     data = encode(_delivery(), DIED, KEY)
     compact = json.dumps(json.loads(data)).encode()
-    for wrong in (b"", b"{}", compact, data[:40], data.replace(b'"app"', b"nonsense"), b"{\n  [1]: 2,\n"):
+    for wrong in (
+        b"",
+        b"{}",
+        compact,
+        data[:40],
+        data.replace(b'"app"', b"nonsense"),
+        b"{\n  [1]: 2,\n",
+        b'{\n"a": ' + b"[" * 9_000,
+    ):
         assert parse_head(wrong) is None
 
 

@@ -63,6 +63,14 @@ def test_a_wait_is_within_its_bounds(
         assert delay >= min(wish or 0.0, 600.0)
 
 
+def test_the_schedule_without_any_setting() -> None:
+    """As the reference of the configuration has it."""
+    assert RetryPolicy() == RetryPolicy(
+        max_attempts=4, on=expand_statuses(RETRY_ON), base_s=1.0, factor=2.0, max_delay_s=3_600.0, jitter=0.1,
+        max_age_s=259_200.0,
+    )  # fmt: skip
+
+
 # --- which statuses --------------------------------------------------------------------------------
 
 
@@ -142,6 +150,7 @@ def test_the_policy_says_which_statuses_are_retried() -> None:
     assert judge(policy, Result(503)).kind is OutcomeKind.PERMANENT
     assert judge(policy, Result(404)).kind is OutcomeKind.RETRYABLE
     assert judge(policy, Result(600)).kind is OutcomeKind.PERMANENT
+    assert judge(RetryPolicy(on=frozenset({500})), Result(600)).kind is OutcomeKind.RETRYABLE
 
 
 def test_retry_after_is_read_for_what_is_retried_only() -> None:
@@ -163,6 +172,8 @@ def test_retry_after_is_read_for_what_is_retried_only() -> None:
         (b"120", 120.0),
         (b" \t7 ", 7.0),
         (b"1000000000", 1e9),
+        (b"9" * 12, 999_999_999_999.0),
+        (b"9" * 13, 1e12),
         (b"9" * 400, 1e12),
         (b"-1", 0.0),
         (b"Sun, 06 Nov 1994 08:49:47 GMT", 10.0),
@@ -173,6 +184,7 @@ def test_retry_after_is_read_for_what_is_retried_only() -> None:
         (b"Sunday, 06-Nov-45 08:49:37 GMT", 0.0),  # 51 years ahead: 1945
         (b"Sun Nov  6 08:49:47 1994", 10.0),
         (b"Sun Nov 16 08:49:37 1994", 864_000.0),
+        (b"Tue, 06 Dec 1994 08:49:37 GMT", 2_592_000.0),
         (b"Sun, 06 Nov 1994 08:49:60 GMT", 22.0),  # a leap second
     ],
 )
@@ -182,7 +194,8 @@ def test_retry_after_is_read(value: bytes, seconds: float) -> None:
 
 
 @pytest.mark.parametrize(
-    ("now_year", "digits", "years_ahead"), [(2070, 5, 35), (2070, 71, 1), (2026, 94, 0), (2026, 76, 50), (2026, 77, 0)]
+    ("now_year", "digits", "years_ahead"),
+    [(2005, 5, 0), (2005, 55, 50), (2070, 5, 35), (2070, 71, 1), (2026, 94, 0), (2026, 76, 50), (2026, 77, 0)],
 )
 def test_a_year_of_two_digits_is_at_most_50_ahead(now_year: int, digits: int, years_ahead: int) -> None:
     """In 2070, 05 is 2105; in 2026, 76 is 2076 and 77 is 1977, long past."""
@@ -196,6 +209,7 @@ def test_a_year_of_two_digits_is_at_most_50_ahead(now_year: int, digits: int, ye
     [
         b"",
         b"soon",
+        b"7~",
         b"1e9",
         b"1.5",
         b"1_000",

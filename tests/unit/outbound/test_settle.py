@@ -28,7 +28,12 @@ def _decide(outcome: Outcome, attempts: int = 0, age_ms: int = 0, *, held: bool 
 @pytest.mark.parametrize("held", [False, True])
 def test_2xx_is_delivered(held):
     decision = _decide(judge(POLICY, Result(204)), held=held)
-    assert (decision.change, decision.counts) == (Change.SUCCEED, True)
+    assert (decision.change, decision.counts, decision.due_at_ms) == (Change.SUCCEED, True, 0)
+
+
+def test_a_destination_is_not_held_unless_somebody_says_so():
+    """A 503 speaks about the backend, and still uses an attempt."""
+    assert decide(_delivery(), judge(POLICY, Result(503)), POLICY, NOW, 0.5).counts
 
 
 @pytest.mark.parametrize("failure", ["connect", "tls", "interrupted"])

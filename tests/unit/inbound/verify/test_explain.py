@@ -87,6 +87,13 @@ def test_the_outline_shows_what_was_signed_and_what_each_secret_makes_of_it():
     assert outline(compile_scheme(TokenOptions(header="T")), request, (SECRET,), NOW) == []
 
 
+def test_the_outline_names_a_signed_header_that_did_not_arrive():
+    """Without it nobody can say what was signed."""
+    verifier = compile_scheme(HmacOptions(header="S", signed="{header:Id}.{header:At}.{body}"))
+    request = Request(b"POST", b"/in", b"", {b"s": b"00", b"at": b"1"}, b"x")
+    assert outline(verifier, request, (SECRET,), NOW) == ["missing, and signed: id", "got: s: 00"]
+
+
 def test_only_the_provider_can_say_what_its_own_key_would_make():
     """There is no expected line for public keys."""
     from sidecar.inbound.verify.options import Ed25519Options

@@ -11,14 +11,20 @@ from sidecar.inbound.verify.jsonfield import parse_pointer, read_document, read_
 
 @pytest.mark.parametrize(
     ("text", "tokens"),
-    [("/id", ("id",)), ("/a/0/b", ("a", "0", "b")), ("/", ("",)), ("/a~1b/~0/~01", ("a/b", "~", "~1"))],
+    [
+        ("/id", ("id",)),
+        ("/a/0/b", ("a", "0", "b")),
+        ("/", ("",)),
+        ("/a~1b/~0/~01", ("a/b", "~", "~1")),
+        ("/x" * 16, ("x",) * 16),
+    ],
 )
 def test_pointers_are_taken_apart_as_rfc_6901_says(text, tokens):
     """Tokens are unescaped once: ~1 first, then ~0."""
     assert parse_pointer(text) == tokens
 
 
-@pytest.mark.parametrize("text", ["", "id", "#/id", "/a~", "/a~2b", "/x" * 17])
+@pytest.mark.parametrize("text", ["", "id", "#/id", "/a~", "/a~2b", "/a~/b", "/x" * 17])
 def test_a_bad_pointer_is_a_value_error(text):
     """Also one with more steps than any provider needs."""
     with pytest.raises(ValueError):
@@ -118,6 +124,8 @@ def test_a_repeated_name_matters_only_on_the_path():
     assert read_field(b'{"d":{"id":"x","id":"y"},"id":"z"}', ("id",)) == "z"
     assert read_field(b'{"d":{"id":"x","id":"y"},"id":"z"}', ("d", "id")) is None
     assert read_field(b'{"d":{"id":"x"},"d":{"id":"y"}}', ("d", "id")) is None
+    assert read_field(b'{"a\\"b":"x","a\\"b":"y"}', ('a"b',)) is None, "a name that is spelled with an escape"
+    assert read_field(b'{"a\\"b":"x"}', ('a"b',)) == "x"
 
 
 def _pairs_have_twice(text, name):

@@ -46,7 +46,16 @@ def test_it_reads_what_any_form_reads():
     assert VERIFIER.reads == {b"new", b"time", b"old", b"version"}
     assert VERIFIER.needs_url
     assert VERIFIER.tolerance_ms == 300_000
+    assert (VERIFIER.needs_body, VERIFIER.can_sign, VERIFIER.unverified) == (True, True, False)
     assert VERIFIER.secret_problem(b"") == "is empty"
     assert VERIFIER.secret_problem(b"x") == ""
     with pytest.raises(ValueError, match="forms"):
         AnyVerifier(AnyOptions(forms=()))
+
+
+def test_a_head_that_cannot_be_right_is_refused_before_the_body():
+    """By the form that it shows."""
+    stale = Request(b"POST", b"/", b"", {b"new": b"0" * 64, b"time": b"1"}, b"", b"u")
+    refused = VERIFIER.precheck(stale, (SECRET,), NOW)
+    assert refused is not None
+    assert refused.reason is RejectReason.STALE_TIMESTAMP

@@ -1,6 +1,7 @@
 """Timestamps have exact forms; what Python would take beyond them is refused."""
 
 import datetime as dt
+from email.utils import format_datetime
 
 import pytest
 from hypothesis import given
@@ -144,3 +145,17 @@ def test_unix_is_seconds_or_milliseconds_by_its_length(text, at_ms):
     """Some providers send either; we write seconds."""
     assert parse_timestamp(text, "unix") == at_ms
     assert format_timestamp(1_700_000_000_123, "unix") == b"1700000000"
+
+
+@pytest.mark.parametrize("day", range(0, 366, 5))
+def test_every_month_and_day_of_the_week_is_written_as_the_standard_library_does(day):
+    """And read again."""
+    when = dt.datetime(2024, 1, 1, 22, 13, 20, tzinfo=dt.UTC) + dt.timedelta(days=day)
+    now_ms = int(when.timestamp()) * 1000
+    text = format_datetime(when, usegmt=True).encode()
+    assert format_timestamp(now_ms, "http-date") == text
+    assert parse_timestamp(text, "http-date") == now_ms
+
+
+def test_rfc_3339_is_written_in_utc_with_milliseconds():
+    assert format_timestamp(1_700_000_000_123, "rfc3339") == b"2023-11-14T22:13:20.123Z"

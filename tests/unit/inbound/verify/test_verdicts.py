@@ -1,6 +1,7 @@
 """What the schemes share: how headers are looked up and why nothing matched."""
 
-from sidecar.inbound.verify.request import Request, Secret
+from sidecar.inbound.verify import verdicts
+from sidecar.inbound.verify.request import Rejected, Request, Secret
 from sidecar.inbound.verify.verdicts import first_value, no_match, present_name
 from sidecar.model import RejectReason
 
@@ -29,3 +30,22 @@ def test_why_nothing_matched_is_told_apart():
     assert no_match([old], False, 20).reason is RejectReason.NO_ACTIVE_SECRET
     assert no_match([], False, 20).reason is RejectReason.NO_ACTIVE_SECRET
     assert no_match([old, now], False, 20).reason is RejectReason.WRONG_SECRET
+
+
+def test_the_fixed_verdicts_have_the_reasons_that_their_names_say():
+    """Metrics, log and advice follow the reason."""
+    assert {
+        name: getattr(verdicts, name).reason
+        for name in verdicts.__all__
+        if isinstance(getattr(verdicts, name), Rejected)
+    } == {
+        "MISSING": RejectReason.MISSING_HEADER,
+        "MALFORMED": RejectReason.MALFORMED_SIGNATURE,
+        "UNSUPPORTED": RejectReason.UNSUPPORTED_VERSION,
+        "TOO_MANY": RejectReason.TOO_MANY_SIGNATURES,
+        "MALFORMED_BODY": RejectReason.MALFORMED_BODY,
+        "MISSING_FIELD": RejectReason.MISSING_SIGNATURE,
+        "UNCOVERED_BODY": RejectReason.BODY_NOT_COVERED,
+        "NO_URL": RejectReason.MISSING_HEADER,
+    }
+    assert verdicts.MAX_ENTRY_BYTES == 1024

@@ -1,0 +1,25 @@
+"""The connection that reads a backend's answer: what comes behind an answer changes nothing about it."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.support.answers import answered
+
+BUSY = b"HTTP/1.1 503 Busy\r\nRetry-After: 7\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize("behind", [b"", b"HTTP/1.1 200 OK\r\nRetry-After: 9\r\nContent-Length: 0\r\n\r\n", b"junk"])
+def test_the_wait_that_an_answer_asks_for_is_kept_whatever_comes_behind_it(behind: bytes) -> None:
+    """Also when both arrive at once; such a connection is not used again."""
+    results = answered([BUSY + behind])
+    assert [(r.status, r.retry_after) for r in results.ended[:1]] == [(503, b"7")]
+    assert results.keeps[0] is not bool(behind)
+
+
+def test_an_interim_answer_s_headers_are_not_those_of_the_answer() -> None:
+    """Only the final answer may ask for a wait."""
+    early = b"HTTP/1.1 103 Early Hints\r\nRetry-After: 9\r\n\r\n"
+    final = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
+    for pieces in ([early + final], [early, final]):
+        assert [(r.status, r.retry_after) for r in answered(pieces).ended[:1]] == [(503, b"")]
