@@ -285,6 +285,12 @@ def test_keys_sort_by_their_numbers_and_give_them_back(destination, at_ms, seq):
         assert r.events_key(seq - 1) < r.events_key(seq)
 
 
+@pytest.mark.parametrize("key", [b"", b"\x00" * 7, b"\x00" * 9])
+def test_a_key_of_another_length_is_a_corrupt_record(key):
+    with pytest.raises(r.CorruptRecord, match=f"key of {len(key)} bytes"):
+        r.split_key(key)
+
+
 # --- bounds, and what a later version must find as it is
 
 

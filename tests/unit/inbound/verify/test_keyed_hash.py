@@ -563,3 +563,9 @@ def test_what_was_signed_and_should_have_come_of_it_can_be_told():
     assert header.shown_signatures(Request(b"POST", b"/", b"", {}, b"x")) == []
     decoded = HmacVerifier(HmacOptions(header="S", secret_encoding="hex"))
     assert decoded.expected(request, Secret("a", b"xyz"), b"") == "(the secret is not hex)"
+
+
+def test_the_signed_headers_that_did_not_arrive_are_named():
+    verifier = HmacVerifier(STANDARD)
+    assert verifier.missing(request({b"webhook-timestamp": b"5"})) == [b"webhook-id"]
+    assert verifier.missing(request({b"webhook-timestamp": b"5", b"webhook-id": b"1"})) == []
