@@ -292,7 +292,7 @@ class Daemon:
 
     async def _files_changed(self, names: list[str]) -> None:
         _log.info("watched files changed", files=", ".join(os.path.basename(n) for n in names))
-        await self.reload()
+        self._background.keep(self._reload_and_tell())  # on its own: a bug in it must not end the watch
 
     # --- what the admin plane asks
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_reload import config, reload, send
+from tests.e2e.test_reload import POLLED_S, config, reload, send
 from tests.support.daemon import REPOSITORY, Daemon, eventually
 from tests.support.senders import Raw, framed, fresh_id, github
 from tests.support.sink import Sink
@@ -61,6 +61,15 @@ def test_a_reload_that_fails_at_its_last_step_changes_nothing(sink, tmp_path):
 
 def test_a_reload_piece_by_piece_is_caught(sink, tmp_path):
     assert {"old path", "new path"} <= changed_by_a_failed_reload(tmp_path, sink, "pieces")
+
+
+def test_a_bug_in_a_reload_does_not_end_the_watch_of_the_files(sink, tmp_path):
+    with Daemon(tmp_path, config({"app": sink.url}), command=COMMAND) as daemon:
+        daemon.write(config({"app": f"{sink.url}/meets-a-bug"}, path="/new"))
+        eventually(lambda: daemon.logged("a background task failed"), POLLED_S, "the changed file was noticed")
+        assert (send(daemon).status, send(daemon, path="/new").status) == (200, 404)
+        daemon.write(config({"app": sink.url}, path="/new"))
+        eventually(lambda: send(daemon, path="/new").status == 200, POLLED_S, "the next change is noticed, too")
 
 
 def test_kills_in_the_middle_of_reloads_lose_nothing(sink, tmp_path):

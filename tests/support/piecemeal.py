@@ -1,4 +1,4 @@
-"""The daemon whose reloads fail at the last thing that can: a backend cannot be made where its URL says so.
+"""The daemon whose reloads fail at the last thing that can: a backend cannot be made, or meets a bug, where its URL says so.
 
 ``RELOAD_BUG=pieces`` is the deliberate bug: it takes over each part as it comes to it, so a failure leaves half of the new
 configuration in force.
@@ -23,6 +23,8 @@ def prepare(self: Dispatcher, destinations: Sequence[DestinationOptions]) -> Any
     """As where a file that was there when the configuration was judged has gone."""
     if any("/cannot-be-made" in options.http.url for options in destinations):
         raise FileNotFoundError(2, "No such file or directory")
+    if any("/meets-a-bug" in options.http.url for options in destinations):
+        raise KeyError("a bug")
     return honest_prepare(self, destinations)
 
 
