@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from collections.abc import Sequence
 
 import click
 
 from sidecar.cli.app import cli
+from sidecar.cli.stdout import StdoutFailed, discard_stdout, name_stdout
 from sidecar.errors import ConfigError, SidecarError
 
 __all__ = ["main"]
@@ -26,9 +26,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         The exit code.
     """
+    if arguments is None:
+        name_stdout()
     try:
         result = cli.main(args=arguments, prog_name="webhook-sidecar", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # closed by whoever started us
+            sys.stdout.flush()
     except click.exceptions.Exit as e:
         return e.exit_code
     except click.Abort:
@@ -39,9 +42,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _INTERRUPTED
     except (BrokenPipeError, SystemExit):  # click makes the second out of the first, and of nothing else
-        # Whoever read our output had enough. What is still in the buffer must not complain at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard_stdout()  # whoever read our output had enough
         return 0
+    except StdoutFailed as e:
+        discard_stdout()
+        _tell(e)
+        return e.exit_code
     except SidecarError as e:
         _tell(e)
         return e.exit_code

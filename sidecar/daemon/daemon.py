@@ -28,7 +28,7 @@ from sidecar.daemon.drain import Drain
 from sidecar.daemon.gauges import Gauges
 from sidecar.daemon.heartbeat import Heartbeat
 from sidecar.daemon.reload import Reload, doing
-from sidecar.daemon.tls import tls_context
+from sidecar.daemon.tls import answer_with, tls_context
 from sidecar.feed import Feed
 from sidecar.inbound.fetching import Fetcher
 from sidecar.inbound.handshake_book import HandshakeBook
@@ -272,18 +272,16 @@ class Daemon:
         return self.settings
 
     async def _apply(self, new: Settings) -> None:
-        # Everything that can fail comes before anything that shows.
-        if new.server.tls is not None and self._tls is not None:
-            tls_context(new.server.tls)
+        # Everything that can fail comes before anything that shows; of what shows, only the first may refuse.
+        tls = tls_context(new.server.tls) if new.server.tls is not None and self._tls is not None else None
+        destinations = self.dispatcher.prepare(new.destinations)
         await self.journal.register_live(*extracts.names(new))
         self.receiver.configure(new.sources, new.server.trusted_proxies)
         self.keys.want(extracts.fetches(new))
-        self.dispatcher.configure(
-            new.destinations, routes=extracts.routes(new), max_buffered_bytes=new.max_buffered_bytes
-        )
+        self.dispatcher.take_over(destinations, routes=extracts.routes(new), max_buffered_bytes=new.max_buffered_bytes)
         fresh_token = self._admin.configure(extracts.token(new))
-        if new.server.tls is not None and self._tls is not None:
-            self._tls.load_cert_chain(new.server.tls.cert, new.server.tls.key)
+        if tls is not None and self._tls is not None:
+            answer_with(self._tls, tls)
         log.start(new.log)
         self.settings = new
         if fresh_token:
@@ -294,7 +292,7 @@ class Daemon:
 
     async def _files_changed(self, names: list[str]) -> None:
         _log.info("watched files changed", files=", ".join(os.path.basename(n) for n in names))
-        await self.reload()
+        self._background.keep(self._reload_and_tell())  # on its own: a bug in it must not end the watch
 
     # --- what the admin plane asks
 

@@ -65,6 +65,10 @@ class Reload:
                 await self._apply(new)
             except (ConfigError, SidecarError, ssl.SSLError, ValueError, OSError) as e:
                 return self._refused(old, e)
+            except Exception:  # a bug: whoever asked meets it, but nobody may wait for the end of the reload
+                self._metrics.reload_ok.set(0)
+                self._notifier.ready("a reload failed on a bug: see the log")
+                raise
             self._watcher.watch(new.watched)
             self.note()
             _log.info("reloaded", sources=len(new.sources), destinations=len(new.destinations))

@@ -7,7 +7,7 @@ import ssl
 
 from sidecar.config.settings import TlsFiles
 
-__all__ = ["tls_context"]
+__all__ = ["answer_with", "tls_context"]
 
 
 def tls_context(files: TlsFiles) -> ssl.SSLContext:
@@ -23,3 +23,16 @@ def tls_context(files: TlsFiles) -> ssl.SSLContext:
         context.options |= ssl.OP_NO_RENEGOTIATION
     context.load_cert_chain(files.cert, files.key)
     return context
+
+
+def answer_with(listening: ssl.SSLContext, fresh: ssl.SSLContext) -> None:
+    """Let new connections of a listener get the certificate of another context; nothing in it can fail.
+
+    Loading new files into the context that listens could leave it with a certificate and a key that are no pair.
+    """
+
+    def choose(connection: ssl.SSLObject, name: str | None, context: ssl.SSLContext) -> None:
+        del name, context
+        connection.context = fresh
+
+    listening.sni_callback = choose

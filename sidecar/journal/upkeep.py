@@ -52,13 +52,14 @@ def compact(options: JournalOptions, clock: Clock) -> tuple[int, int]:
         Bytes of the file before and after.
 
     Raises:
-        JournalError: It cannot be opened, or the disk has no room for the copy.
+        JournalError: It cannot be opened, or the disk has no room for the copy, or fails; says which file is there then.
     """
     environment = _open(options, clock)
     try:
         old, folder = os.path.join(options.path, _DATA), os.path.join(options.path, _COPY)
         before = os.path.getsize(old)
         shutil.rmtree(folder, ignore_errors=True)
+        hint = "it was not changed; the copy needs as much free space as the journal uses"
         try:
             os.mkdir(folder, 0o700)
             environment.env.copy(folder, compact=True)
@@ -68,15 +69,13 @@ def compact(options: JournalOptions, clock: Clock) -> tuple[int, int]:
             after = os.path.getsize(new)
             environment.env.close()
             os.rename(new, old)
+            hint = "the compacted one is in its place, but a power cut may bring back the old one; both are whole"
             # The reader table is about the old file; LMDB makes a new one.
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(options.path, "lock.mdb"))
             fsync_path(options.path)
         except (OSError, lmdb.Error) as e:
-            raise JournalError(
-                f"the journal at {options.path} could not be compacted: {e}",
-                "it was not changed; the copy needs as much free space as the journal uses",
-            ) from e
+            raise JournalError(f"the journal at {options.path} could not be compacted: {e}", hint) from e
         finally:
             shutil.rmtree(folder, ignore_errors=True)
         return before, after

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import lmdb
 
 from sidecar.clock import Clock
-from sidecar.errors import JournalFull
+from sidecar.errors import JournalError, JournalFull
 from sidecar.journal import meta
 from sidecar.journal.arrivals import Arrivals
 from sidecar.journal.batch import Arrival, Batch, Command, Work
@@ -141,7 +141,7 @@ class Writer:
         assert loop is not None
         future: asyncio.Future[Result | CorruptRecord] = loop.create_future()
         if self.dead is not None:
-            future.set_exception(self.dead)
+            future.set_exception(_failed(self.dead))
             return future
         self._commands.append(Command(run, future))
         if self._waiting:
@@ -359,8 +359,7 @@ class Writer:
         self.dead = error
         self.room.refusal = Refusal.STORAGE_ERROR
         self._metrics.journal_errors.inc("fatal")
-        why = str(error) if isinstance(error, lmdb.Error) else bug_text(error)
-        log.error("the journal failed: stopping", error=why, kind=type(error).__name__)
+        log.error("the journal failed: stopping", error=_why(error), kind=type(error).__name__)
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._on_fatal, error)
 
@@ -370,7 +369,7 @@ class Writer:
         self._arrivals.clear()
         for command in (*self._unanswered.commands, *self._commands):
             if not command.future.done() and self.dead is not None:
-                command.future.set_exception(self.dead)
+                command.future.set_exception(_failed(self.dead))
         self._unanswered = Batch([], [], [])
         self._commands.clear()
         return waiting
@@ -378,3 +377,11 @@ class Writer:
 
 def _popleft(rows: deque[Any], most: int) -> list[Any]:
     return [rows.popleft() for _ in range(min(len(rows), most))]
+
+
+def _why(error: BaseException) -> str:
+    return str(error) if isinstance(error, lmdb.Error) else bug_text(error)
+
+
+def _failed(error: BaseException) -> JournalError:
+    return JournalError(f"the journal failed: {_why(error)}", "the process ends now; its next start checks the journal")

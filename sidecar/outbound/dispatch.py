@@ -137,16 +137,33 @@ class Dispatcher:
             ValueError: a destination's options cannot be used. The configuration's own check says so earlier.
             OSError: a file that they name cannot be read.
         """
-        outlets: dict[str, Outlet] = {}
+        self.take_over(self.prepare(destinations), routes=routes, max_buffered_bytes=max_buffered_bytes)
+
+    def prepare(self, destinations: Sequence[DestinationOptions]) -> list[tuple[DestinationOptions, Outlet]]:
+        """Make what destinations need, for ``take_over``; nothing shows yet. Raises what ``configure`` raises."""
+        prepared = []
         for options in destinations:
             lane = self.lanes.get(options.name)
             old = lane.outlet if lane is not None else None
             if old is not None and (old.options.kind, old.options.http) == (options.kind, options.http):
-                old.options = options
-                outlets[options.name] = old
+                prepared.append((options, old))
             else:
                 made = self._kinds[options.kind](options.name, options.http, self._clock)
-                outlets[options.name] = Outlet(options, made)
+                prepared.append((options, Outlet(options, made)))
+        return prepared
+
+    def take_over(
+        self,
+        prepared: Sequence[tuple[DestinationOptions, Outlet]],
+        *,
+        routes: Mapping[str, Iterable[str]] | None = None,
+        max_buffered_bytes: int | None = None,
+    ) -> None:
+        """Put what ``prepare`` made in force; see ``configure``. There is nothing in it that can fail."""
+        outlets: dict[str, Outlet] = {}
+        for options, outlet in prepared:
+            outlet.options = options
+            outlets[options.name] = outlet
         if max_buffered_bytes is not None:
             self._max_buffered_bytes = max_buffered_bytes
         for name, lane in self.lanes.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -95,6 +96,31 @@ def test_a_reader_that_had_enough_is_no_failure():
         p.stdout.close()
         assert p.stderr.read() == b""
         assert p.wait() == 0
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--help"], ["config", "init", "--full"]], ids=" ".join)
+def test_a_full_disk_behind_stdout_is_one_clear_line(arguments):
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "sidecar", *arguments], stdout=full, stderr=subprocess.PIPE, check=False, cwd=ROOT
+        )
+    assert done.returncode == 1
+    assert done.stderr.startswith(b"error: stdout cannot be written: No space left on device\n  hint: ")
+    assert done.stderr.count(b"\n") == 2, "and nothing more at the exit"
+
+
+@pytest.mark.parametrize("arguments", [["version"], ["--help"]], ids=" ".join)
+def test_a_pipe_that_nobody_reads_and_a_closed_stdout_are_quiet(arguments):
+    command = [sys.executable, "-m", "sidecar", *arguments]
+    read, write = os.pipe()
+    os.close(read)
+    piped = subprocess.run(command, stdout=write, stderr=subprocess.PIPE, check=False, cwd=ROOT)
+    os.close(write)
+    assert (piped.returncode, piped.stderr) == (0, b"")
+    closed = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, check=False, cwd=ROOT
+    )
+    assert (closed.returncode, closed.stderr) == (0, b"")
 
 
 def test_the_reference_pages_are_current():

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import errno
 import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import lmdb
 import pytest
 
 from sidecar.clock import Clock
-from sidecar.errors import JournalError
-from sidecar.journal import Journal, environment
+from sidecar.errors import JournalError, JournalFormatError
+from sidecar.journal import Journal, environment, meta, records
 from sidecar.journal.clock import ClockReading
 from sidecar.journal.types import JournalOptions
 from tests.support.journals import Books
@@ -113,3 +114,46 @@ def test_the_lock_file_that_lmdb_maps_has_its_blocks(tmp_path):
     Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock()).close()
     info = (tmp_path / "lock.mdb").stat()
     assert info.st_blocks * 512 >= info.st_size > 0
+
+
+# --- a newer journal
+
+
+def wrong_with_a_newer_journal(path: Path, *, at: int, value: object) -> list[str]:
+    """Make a journal that a newer version wrote, with one field of its identity changed, and open it as it is."""
+    options = JournalOptions(path=str(path), max_size_bytes=16 << 20)
+    Journal.open(options, Clock()).close()
+    env = lmdb.open(str(path), max_dbs=16, map_size=16 << 20)
+    with env.begin(write=True) as txn:
+        table = env.open_db(b"meta", txn=txn)
+        identity = meta.unpack(txn.get(b"identity", db=table), list)
+        identity[at] = value
+        txn.put(b"identity", meta.pack(identity), db=table)
+    env.close()
+    before = (path / "data.mdb").read_bytes()
+    wrong = []
+    try:
+        journal = Journal.open(options, Clock())
+        journal.register(["s"], ["app"])
+        journal.close()
+        wrong.append("opened")
+    except JournalFormatError as e:
+        if "newer version" not in e.message:
+            wrong.append("refused for another reason")
+    if (path / "data.mdb").read_bytes() != before:
+        wrong.append("touched")
+    return wrong
+
+
+NEWER = [pytest.param(0, records.FORMAT + 1, id="format"), pytest.param(1, ["later"], id="feature")]
+
+
+@pytest.mark.parametrize(("at", "value"), NEWER)
+def test_a_newer_journal_is_refused_untouched(at, value, tmp_path):
+    assert wrong_with_a_newer_journal(tmp_path / "j", at=at, value=value) == []
+
+
+def test_an_opener_that_reads_any_format_is_caught(tmp_path, monkeypatch):
+    """The control: without the comparison the journal opens, and what is written at the close is seen."""
+    monkeypatch.setattr(environment, "FORMAT", 99)
+    assert wrong_with_a_newer_journal(tmp_path / "j", at=0, value=2) == ["opened", "touched"]

@@ -65,11 +65,31 @@ async def test_a_compaction_that_fails_changes_nothing(options, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(upkeep, "fsync_path", fail)
-    with pytest.raises(JournalError, match="could not be compacted"):
+    with pytest.raises(JournalError, match="could not be compacted") as failed:
         upkeep.compact(options, Clock())
+    assert "it was not changed" in failed.value.hint
     monkeypatch.undo()
     assert await contents(options) == before
     assert ".compact" not in os.listdir(options.path)
+
+
+async def test_a_compaction_whose_last_flush_fails_says_that_the_new_file_is_there(options, monkeypatch):
+    before, was = await contents(options), size(options)
+    honest = upkeep.fsync_path
+
+    def fail(path: str) -> None:
+        if path == options.path:
+            raise OSError(5, "Input/output error")
+        honest(path)
+
+    monkeypatch.setattr(upkeep, "fsync_path", fail)
+    with pytest.raises(JournalError, match="Input/output error") as failed:
+        upkeep.compact(options, Clock())
+    assert "not changed" not in failed.value.hint
+    assert "power cut" in failed.value.hint
+    monkeypatch.undo()
+    assert size(options) < was
+    assert await contents(options) == before
 
 
 async def test_a_journal_larger_than_its_maximum_can_be_compacted(options):

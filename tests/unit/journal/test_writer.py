@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from sidecar.errors import JournalError
 from sidecar.journal import writer as module
 from tests.support.journals import Books, make_event
 
@@ -113,7 +114,9 @@ async def test_a_command_whose_commit_failed_is_told(tmp_path):
         broken = True  # so that it is this very batch
 
     books = Books.open(str(tmp_path / "j"), failpoint=failpoint)
-    with pytest.raises(OSError, match="Input/output error"):
+    with pytest.raises(JournalError, match="the journal failed"):
         await asyncio.wait_for(books.journal._command(run), 5)
     assert books.fatal
+    with pytest.raises(JournalError, match="the journal failed"):  # and whoever asks afterwards
+        await asyncio.wait_for(books.journal.register_live(["new"], []), 5)
     books.journal.close()

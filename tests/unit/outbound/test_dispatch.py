@@ -134,8 +134,11 @@ def test_all_label_combinations_are_there_at_zero(house):
 def test_configuring_is_all_or_nothing(house):
     house.configure("app")
     with pytest.raises(ValueError, match="other"):
-        house.dispatcher.configure([house.options("new"), house.options("other", url="bad")])
+        house.dispatcher.configure(
+            [house.options("new"), house.options("app", hold_after=3), house.options("other", url="bad")]
+        )
     assert list(house.dispatcher.lanes) == ["app"]
+    assert house.dispatcher.lanes["app"].outlet.options == house.options("app")
     house.loop.close()
 
 
