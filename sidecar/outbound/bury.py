@@ -208,9 +208,12 @@ class Undertaker:
             else:
                 self._forget(delivery)
                 stuck[delivery.destination] = written
+        now_s = self._clock.monotonic_s()
         for name, written in stuck.items():
+            if name in self._stuck_s and self._left.get(name, 0.0) > now_s:
+                continue  # what was queued behind it met the same trouble; that is no reason to wait for longer
             wait_s = self._stuck_s[name] = min(self._stuck_s.get(name, AGAIN_S / 2) * 2, AGAIN_MOST_S)
-            self._left[name] = self._clock.monotonic_s() + wait_s
+            self._left[name] = now_s + wait_s
             waiting = self._count_waiting(name)
             why = "dead_letters.max_size is reached" if written.full and not written.error else written.error
             log.limited(

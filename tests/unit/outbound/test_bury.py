@@ -188,6 +188,23 @@ def test_one_destination_that_cannot_be_written_blocks_no_other(place, tmp_path)
     assert place.waiting() == 0
 
 
+def test_many_that_fail_at_once_wait_no_longer_than_one(place, tmp_path):
+    """Several rounds of one moment are one failure: the room that somebody makes is used after five seconds."""
+    (place.path / "app").symlink_to(tmp_path)
+
+    async def main():
+        for delivery in place.dying(3 * bury.ROUND):
+            place.undertaker.bury(delivery)
+        await asyncio.sleep(1)
+        assert len(place.rounds) == 3
+        os.unlink(place.path / "app")
+        await asyncio.sleep(bury.AGAIN_S)
+
+    place.run(main)
+    assert place.waiting() == 0
+    assert place.files() == 3 * bury.ROUND
+
+
 def test_one_that_comes_while_its_destination_is_read_is_not_forgotten(place):
     place.dying(1)
     dying = place.journal.dying
