@@ -15,7 +15,7 @@ __all__ = ["flood"]
 SENDERS = 12
 FILL_S = 30.0
 MOST = 4_000  # acknowledgements before it is full: some 20 KB each, which no journal here has room for
-RESUME_S = 8.0
+RESUME_S = 20.0  # dead letters that found no room are tried again after 5 s, then after 10
 REFUSALS = 30
 LINES = 12  # of one kind in one flood: a journal at its limit goes to and fro, and says so each time
 
