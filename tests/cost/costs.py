@@ -53,7 +53,7 @@ COSTS = {
     "modules loaded by run": Cost(557, 0.1, "modules"),
     "anonymous memory, idle": Cost(40, 0, "MiB"),
     "CPU from exec to ready": Cost(0.4, 1.5, "s"),
-    "awakenings, idle": Cost(4.8, 0.4, "a second"),
+    "awakenings, idle": Cost(3.2, 0.3, "a second"),
 }
 
 

@@ -21,7 +21,7 @@ from tests.support.daemon import REPOSITORY, Daemon, eventually, free_port
 
 __all__ = ["awakenings", "idle", "installed_mib", "loaded_modules", "requirements", "wheel_kib"]
 
-_SETTLED_S, _WATCHED_S = 1.5, 4.0
+_SETTLED_S, _WINDOWS, _WINDOW_S = 1.5, 4, 2.0
 
 
 def wheel_kib(folder: Path, source: Path = REPOSITORY) -> float:
@@ -70,14 +70,20 @@ def idle(folder: Path, env: Mapping[str, str] | None = None) -> tuple[float, flo
 
 
 def awakenings(folder: Path, *, connected: bool = False) -> float:
-    """How often a second the threads of a daemon wake while nothing happens, with a sender connected that says nothing or not."""
+    """How often a second the threads of a daemon wake while nothing happens, with a sender connected that says nothing or not.
+
+    The least of some windows: where the machine is busy, a timer rings a little early and has to be waited for once more.
+    """
     with _idle_daemon(folder) as daemon, contextlib.ExitStack() as stack:
         if connected:
             stack.enter_context(socket.create_connection(("127.0.0.1", daemon.port)))
         time.sleep(_SETTLED_S)
-        before, begin_s = _switches(daemon.pid), time.monotonic()
-        time.sleep(_WATCHED_S)
-        return (_switches(daemon.pid) - before) / (time.monotonic() - begin_s)
+        rates = []
+        for _ in range(_WINDOWS):
+            before, begin_s = _switches(daemon.pid), time.monotonic()
+            time.sleep(_WINDOW_S)
+            rates.append((_switches(daemon.pid) - before) / (time.monotonic() - begin_s))
+        return min(rates)
 
 
 def _idle_daemon(folder: Path, env: Mapping[str, str] | None = None) -> Daemon:
