@@ -139,7 +139,7 @@ def parse_head(data: bytes) -> Head | None:
     found: dict[str, Any] = {}
     for line in data.split(b"\n")[1:]:
         name, colon, value = line.strip().partition(b": ")
-        if not colon or name in {b'"attempts"', b'"request"'}:
+        if not colon or name == b'"attempts"':
             break
         try:
             found[json.loads(name)] = json.loads(value.removesuffix(b","))
