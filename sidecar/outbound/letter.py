@@ -206,8 +206,7 @@ def _rfc3339(ms: int) -> str:
 
 
 def _dump(value: object) -> str:
-    # DEL is ASCII and json leaves it alone; terminals do not.
-    return json.dumps(value, ensure_ascii=True, separators=(", ", ": ")).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=True, separators=(", ", ": "))
 
 
 def _lay_out(content: Mapping[str, Any]) -> bytes:
