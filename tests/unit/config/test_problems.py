@@ -245,3 +245,8 @@ def test_any_line_can_be_shown(text: str, offset: int) -> None:
     offset = min(offset, len(text))
     for line in Report("f", Positions(text, {})).lines([Problem("C002", (), text, offset=offset)]):
         assert all(part.isprintable() for part in line.split("\n"))
+
+
+def test_a_number_in_the_place_of_a_secret_is_hidden_from_its_first_digit() -> None:
+    shown = show("[admin]\ntoken = 7391\n", Problem("C103", ("admin", "token"), "bad"))
+    assert "token = ***\n" in shown

@@ -229,6 +229,13 @@ def test_numbers_of_a_scheme_are_durations(given: object, problem: str | None) -
         assert shape(Outer, {**RIGHT, "share": given}, (), Problems(), numbers_are_durations=True).share == 90.0
 
 
+def test_a_wrong_value_becomes_the_default_or_a_harmless_one() -> None:
+    """So that the checks that follow can look at the rest."""
+    table = {**RIGHT, "flag": 5, "wait": "2h", "inner": {"word": "c"}, "share": 90}
+    made = shape(Outer, table, (), Problems(), numbers_are_durations=True)
+    assert (made.flag, made.wait, made.inner.word, made.share) == (False, "5s", "a", 0.5)
+
+
 def test_a_value_nobody_knows_becomes_the_default() -> None:
     problems = Problems(unknown=[("wait",)])
     assert shape(Outer, {**RIGHT, "wait": "${W}"}, (), problems).wait == "5s"

@@ -88,6 +88,7 @@ def test_each_kind_of_message_in_both_versions(kind, version):
         ({**sns(), "Signature": None}, RejectReason.MISSING_SIGNATURE),
         ({**sns(), "Signature": "!"}, RejectReason.MALFORMED_SIGNATURE),
         ({**sns(), "Signature": "é"}, RejectReason.MALFORMED_SIGNATURE),
+        ({**sns(), "Signature": "AAAA!"}, RejectReason.MALFORMED_SIGNATURE),
         ({**sns(), "Signature": ""}, RejectReason.MALFORMED_SIGNATURE),
         ({**sns(), "Signature": "A" * 2000}, RejectReason.MALFORMED_SIGNATURE),
         (sns(TopicArn="arn:aws:sns:eu-west-1:1:u"), RejectReason.WRONG_CLAIM),
