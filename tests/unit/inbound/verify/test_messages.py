@@ -207,6 +207,9 @@ def test_labels_must_agree_and_any_right_signature_is_enough():
     assert judge(PARAMS, good, label="other") is RejectReason.MISSING_HEADER
     two = PARAMS + f',b=("x-none"){CREATED}'
     assert judge(two, good, Signature=b"sig=:" + base64.b64encode(good) + b":,b=:eA==:") == "a"
+    twice = f"{PARAMS},b={PARAMS}"
+    assert judge(twice, good, Signature=b"sig=:" + base64.b64encode(good) + b":,b=:eA==:") == "a"
+    assert judge(f"{PARAMS},sig={PARAMS}", good, label="unknown") == "a"
     assert judge(PARAMS, b"x") is RejectReason.WRONG_SECRET
     assert judge(PARAMS, good, secrets=(Secret("o", base64.b64encode(b"other")), SECRET)) == "a"
     assert judge(PARAMS, good, secrets=(Secret("b", b"!"),)) is RejectReason.WRONG_SECRET
@@ -254,6 +257,25 @@ def test_each_algorithm(alg, sign, key):
     assert verifier.sign(Request(b"POST", b"/", b"", {}, b"", URL), secret, NOW) == []
 
 
+def test_an_ecdsa_signature_has_one_spelling():
+    """64 bytes, though a zero in between would not change its numbers."""
+    options, secret = Rfc9421Options(alg="ecdsa-p256-sha256"), Secret("p", P256_PUBLIC)
+    good = ecdsa(base([COVERED], PARAMS))
+    padded = good[:32] + b"\0" + good[32:]
+    assert judge(PARAMS, padded, options=options, secrets=(secret,)) is RejectReason.WRONG_SECRET
+
+
+def test_the_body_is_not_looked_at_before_it_is_there():
+    """The head alone does not refuse it."""
+    headers = {
+        b"signature": b"sig=:eA==:",
+        b"signature-input": f"sig={PARAMS}".encode(),
+        b"content-digest": DIGEST.encode(),
+    }
+    request = Request(b"POST", b"/in", b"", headers, b"", URL)
+    assert MessageVerifier(Rfc9421Options()).precheck(request, (SECRET,), NOW) is None
+
+
 def test_the_shared_key_signs_what_is_accepted():
     """With everything that must be covered; without a component there is no signature."""
     options = Rfc9421Options(covered=("x-a", "@authority"), keyid="k")
@@ -267,6 +289,10 @@ def test_the_shared_key_signs_what_is_accepted():
     signed = Request(b"POST", b"/in", b"x=1", {**request.headers, **headers}, b"x", URL)
     assert verifier.verify(signed, (SECRET,), NOW) == Accepted("a")
     assert verifier.sign(Request(b"POST", b"/in", b"", {}, b"x", URL), SECRET, NOW) == []
+    plain = MessageVerifier(Rfc9421Options())
+    made = {n.lower(): v for n, v in plain.sign(request, SECRET, NOW)}
+    signed = Request(b"POST", b"/in", b"x=1", {**request.headers, **made}, b"x", URL)
+    assert plain.verify(signed, (SECRET,), NOW) == Accepted("a")
     assert verifier.sign(Request(b"POST", b"/in", b"", {b"x-a": b"v"}, b"x", None), SECRET, NOW) == []
     assert (
         MessageVerifier(Rfc9421Options()).sign(Request(b"POST", b"/", b"", {}, b"", URL), Secret("b", b"!"), NOW) == []
@@ -275,7 +301,9 @@ def test_the_shared_key_signs_what_is_accepted():
     assert verifier.secret_problem(b"!") == verifier.secret_problem(SECRET.value + b"~") == "is not base64"
     short = rsa.generate_private_key(65537, 1024).public_key()
     pem = short.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    for key in (pem, P256_PUBLIC):
+    der = base64.b64encode(RSA.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    assert MessageVerifier(Rfc9421Options(alg="rsa-pss-sha512")).secret_problem(der) == ""
+    for key in (pem, P256_PUBLIC, der[:8] + b"!" + der[8:]):
         assert "2048 bits" in MessageVerifier(Rfc9421Options(alg="rsa-pss-sha512")).secret_problem(key)
     assert b"x-a" in verifier.reads
     foreign = MessageVerifier(Rfc9421Options(keyid="ключ")).sign(request, SECRET, NOW)

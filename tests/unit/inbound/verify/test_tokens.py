@@ -81,6 +81,7 @@ HS = JwtOptions(header="T", prefix="", algorithm="HS256")
         ({}, {"nbf": NOW_S + 60}, "a"),
         ({}, {"nbf": NOW_S + 61}, RejectReason.FUTURE_TIMESTAMP),
         ({"max_age": 300.0}, {"iat": NOW_S - 300}, "a"),
+        ({"max_age": 300.0}, {"iat": NOW_S - 300.2}, RejectReason.STALE_TIMESTAMP),
         ({"max_age": 300.0}, {"iat": NOW_S - 301}, RejectReason.STALE_TIMESTAMP),
         ({"max_age": 300.0}, {"iat": NOW_S + 301}, RejectReason.FUTURE_TIMESTAMP),
         ({"max_age": 300.0}, {}, RejectReason.WRONG_CLAIM),
@@ -134,6 +135,14 @@ def test_a_header_of_up_to_8_kib_is_read(size, verdict):
     """Nobody's token is longer."""
     made = token({})
     assert judge(JwtOptions(header="T", prefix="P" * (size - len(made)), algorithm="HS256"), made) == verdict
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_each_shared_algorithm_is_what_its_name_says(algorithm):
+    """With every secret, until one is right."""
+    options = JwtOptions(header="T", prefix="", algorithm=algorithm)
+    secrets = (Secret("o", b"another secret"), Secret("a", TEXT * 2))
+    assert judge(options, token({}, TEXT * 2, algorithm), secrets) == "a"
 
 
 def test_a_secret_may_be_short():
@@ -268,6 +277,8 @@ def test_plaids_keys_are_asked_for_one_by_one():
     assert verifier.secret_problem(b"id:secret") == ""
     assert "client_id:secret" in verifier.secret_problem(b"junk")
     assert "client_id:secret" in verifier.secret_problem(b":secret"), "an id is never empty"
+    assert verifier.secret_problem(b"i:s") == ""
+    assert verifier.secret_problem(b'{"a": 1}') == "is not a JWKS document"
     assert verifier.secret_problem(jwks(jwk(EC, "2"))) == ""
     assert verifier.fetches == ()
 
