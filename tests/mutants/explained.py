@@ -143,4 +143,54 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "_encoded_target: ';,/?:@&=+$#' -> ';,/?:@&=+$#~'": "it is among the others already",
         'module: "-_.!~*\'()" -> "-_.!~*\'()~"': "it is there already",
     },
+    "sidecar.inbound.verify.body_signed": {
+        "AdyenVerifier.__init__: 'HmacSignature' -> 'HmacSignature~'": "the signature is in no header",
+        "AdyenVerifier.claimed: 'base64' -> 'base64~'": "anything but hex and base64url is read as base64",
+        "_adyen_items: return [] -> return None": "none either way",
+        "_mailgun_parts: b'' -> b'~'": "neither is a form",
+        "_mailgun_parts: 'latin-1' -> 'latin-1~'": _CODEC,
+        "_mailgun_parts: 'latin-1' -> 'latin-1~' (#2)": _CODEC,
+        "BraintreeVerifier._mac: False -> True": "it matters only where a machine's policy forbids SHA-1",
+        "_braintree_key: False -> True": "as before",
+    },
+    "sidecar.inbound.verify.certificates": {
+        "module: 1400 -> 1401": "no base64 has that length",
+        "PaypalVerifier._read: 'latin-1' -> 'latin-1~'": _CODEC,
+        "PaypalVerifier._read: 'latin-1' -> 'latin-1~' (#2)": _CODEC,
+    },
+    "sidecar.inbound.verify.tokens": {
+        "JwtVerifier._wrong_claim: b'' -> b'~'": "without a URL it has been refused before, where the URL counts",
+        "JwtVerifier._wrong_time: 0 -> 1 (#2)": "both are long past",
+        "JwtVerifier.sign: b'' -> b'~'": "without a URL nothing that it signs would be accepted",
+        "JwtVerifier.secret_problem: b'{}' -> b'{}~'": "only whether it can be signed counts",
+        "_b64decode: True -> False": "no other character gets there",
+        "JwtVerifier._fetch: 'utf-8' -> 'utf-8~'": _CODEC,
+        "JwtVerifier._wrong_claim: 'utf-8' -> 'utf-8~'": _CODEC,
+        "JwtVerifier._wrong_body: 'utf-8' -> 'utf-8~'": _CODEC,
+        "JwtVerifier.sign: 'utf-8' -> 'utf-8~'": _CODEC,
+    },
+    "sidecar.config.problems": {
+        "suggestion: 1 -> 2": "only the closest is shown",
+    },
+    "sidecar.config.rules": {"Listen.complaint: 'utf-8' -> 'utf-8~'": _CODEC},
+    "sidecar.inbound.verify.messages": {
+        **{
+            f"{where}: 'latin-1' -> 'latin-1~'{nth}": _CODEC
+            for where, nth in (
+                ("MessageVerifier._claims", ""),
+                ("MessageVerifier._base", ""),
+                ("MessageVerifier.sign", ""),
+                ("_from_url", ""),
+                ("module", ""),
+                ("module", " (#2)"),
+                ("_component", ""),
+                ("_digest_holds", ""),
+            )
+        },
+        "_query_parameter: '*-._' -> '*-._~'": "Python never escapes ~",
+        "_from_url: b'' -> b'~'": "without a URL it has been refused before",
+        "module: b'' -> b'~'": "as before",
+        "_digest_holds: b'' -> b'~'": "neither is a digest",
+        "_query_parameter: '*-._' -> '*-._~' (#2)": "as before",
+    },
 }
