@@ -35,7 +35,7 @@ class Text:
 
     def complaint(self, value: str) -> str | None:
         """Say what was expected instead; None when the value is right."""
-        return None if re.fullmatch(self.pattern.removeprefix("^").removesuffix("$"), value) else self.expected
+        return None if re.fullmatch(self.pattern, value) else self.expected
 
 
 @dataclass(frozen=True)
@@ -136,10 +136,11 @@ class Listen:
 
     def complaint(self, value: str) -> str | None:
         """Say what was expected instead; None when the value is right."""
-        if "\0" in value or re.fullmatch(self.pattern[1:-1], value) is None:
+        if "\0" in value or re.fullmatch(self.pattern, value) is None:
             return self.expected
         if value.startswith("unix:"):
-            return None if len(value) <= 105 else "a socket path of at most 100 characters (the system's limit)"
+            size = len(value.encode("utf-8", "replace"))
+            return None if size <= 105 else "a socket path of at most 100 bytes (the system's limit)"
         host, _, port = value.rpartition(":")
         if int(port) > 65535:
             return "a port of 0 to 65535"
@@ -156,7 +157,7 @@ class PublicUrl:
 
     def complaint(self, value: str) -> str | None:
         """Say what was expected instead; None when the value is right."""
-        return None if re.fullmatch(self.pattern[1:-1], value) else self.expected
+        return None if re.fullmatch(self.pattern, value) else self.expected
 
 
 @dataclass(frozen=True)

@@ -44,7 +44,7 @@ class Key(msgspec.Struct, frozen=True):
     name: str
     hint: Any
     default: Any
-    description: str = ""
+    description: str
 
 
 @cache

@@ -15,7 +15,7 @@ SIZE_PATTERN = r"^[0-9]{1,20}(B|kB|KiB|MB|MiB|GB|GiB|TB|TiB)$"
 
 _DURATION = re.compile(r"([0-9]{1,12}(?:\.[0-9]{1,3})?)(ms|s|m|h|d)", re.ASCII)
 _SIZE = re.compile(r"([0-9]{1,20})(B|kB|KiB|MB|MiB|GB|GiB|TB|TiB)", re.ASCII)
-_SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_SECONDS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _BYTES = {
     "B": 1,
     "kB": 1000,

@@ -139,7 +139,7 @@ def parse_head(data: bytes) -> Head | None:
     found: dict[str, Any] = {}
     for line in data.split(b"\n")[1:]:
         name, colon, value = line.strip().partition(b": ")
-        if not colon or name in {b'"attempts"', b'"request"'}:
+        if not colon or name == b'"attempts"':
             break
         try:
             found[json.loads(name)] = json.loads(value.removesuffix(b","))
@@ -206,8 +206,7 @@ def _rfc3339(ms: int) -> str:
 
 
 def _dump(value: object) -> str:
-    # DEL is ASCII and json leaves it alone; terminals do not.
-    return json.dumps(value, ensure_ascii=True, separators=(", ", ": ")).replace("\x7f", "\\u007f")
+    return json.dumps(value, ensure_ascii=True, separators=(", ", ": "))
 
 
 def _lay_out(content: Mapping[str, Any]) -> bytes:

@@ -27,6 +27,8 @@ MODULES: dict[str, tuple[str, ...]] = {
     "sidecar.admin.filters": ("tests/unit/admin/test_filters.py",),
     "sidecar.journal.dedup_entries": (f"{_JOURNAL}/test_dedup_entries.py",),
     "sidecar.journal.bloom": (f"{_JOURNAL}/test_bloom.py",),
+    "sidecar.journal.limits": (f"{_JOURNAL}/test_limits.py",),
+    "sidecar.journal.meta": (f"{_JOURNAL}/test_meta.py",),
     "sidecar.inbound.verify.signed": (f"{_VERIFY}/test_signed.py",),
     "sidecar.inbound.verify.fields": (f"{_VERIFY}/test_fields.py",),
     "sidecar.inbound.verify.form": (f"{_VERIFY}/test_form.py",),

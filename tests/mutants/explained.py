@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = ["EXPLAINED"]
 
+_CODEC = "Python takes this for another spelling of the codec"
 _SLOWER = "it only asks the slow path more often, which says the same"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -27,6 +28,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "_inflate: 1 -> 2 (#2)": "two bytes over the limit are as much too many as one",
     },
     "sidecar.inbound.framing": {
+        "module: 1 -> 2": "any number that is no length will do",
         "module: 1 -> 2 (#3)": "a slice that ends behind the end is the same",
         "unread_head: end >= 0 -> end > 0": "an empty line at the very beginning is no beginning of a request either way",
         "unread_head: 0 -> 1": "as before",
@@ -65,5 +67,130 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "parse_timestamp: dt.timedelta(hours=int(part[8]), minutes=int(part[9])) * (-1 if part[7] == b'-' else 1) -> "
         "dt.timedelta(hours=int(part[8]), minutes=int(part[9])) // (-1 if part[7] == b'-' else 1)": "to divide by 1 or -1 "
         "is to multiply by it",
+    },
+    "sidecar.outbound.budget": {
+        "Budget.fits: used + size <= self._own.get(lane, 0) -> used + size < self._own.get(lane, 0)": "the room, which is "
+        "asked next, says the same",
+        "Budget.fits: 0 -> 1 (#2)": "as before: only a body of no bytes is asked for less",
+        "Budget.take: before > own -> before >= own": "it only works out a difference of 0",
+        "Budget.take: after > own -> after >= own": "as before",
+    },
+    "sidecar.inbound.verify.digests": {
+        "encode_digest: b'=' -> b'=~'": "there is no ~ in base64",
+    },
+    "sidecar.journal.meta": {
+        "unpack: len(value) < _CRC.size -> len(value) <= _CRC.size": "nothing but a checksum is no row either way",
+    },
+    "sidecar.inbound.verify.public_key": {
+        "EcdsaVerifier.__init__: 'ecdsa' -> 'ecdsa~'": "a label that nobody reads: there is one curve and one hash",
+    },
+    "sidecar.inbound.forwarded": {
+        "ProxyTrust._read: b'' -> b'~' (#2)": "neither is http or https",
+    },
+    "sidecar.outbound.deliver.url": {
+        "parse_url: '' -> '~'": "neither is the name of a host",
+    },
+    "sidecar.inbound.verify.fields": {
+        "_value: '-' -> '-~'": "nothing that begins with ~ gets there",
+    },
+    "sidecar.journal.bloom": {
+        "module: 8 -> 9": "only eight of the nine are asked for",
+    },
+    "sidecar.inbound.ack": {
+        "_encoded: 'latin-1' -> 'latin-1~'": _CODEC,
+    },
+    "sidecar.outbound.deliver.headers": {
+        "module: b'keep-alive' -> b'keep-alive~'": _SLOWER,
+        **{
+            f"module: b'{method}' -> b'{method}~'": "the form of a method that is not listed is looked at, which says the same"
+            for method in ("POST", "PUT", "PATCH", "GET", "HEAD", "DELETE", "OPTIONS")
+        },
+        "module: 33 -> 34": "a line that is not prepared is made when it is needed, the same",
+    },
+    "sidecar.model": {
+        "OutcomeKind: 5 -> 6": "any number that no other has will do: it is not stored",
+        "_id_start: 1 -> 2": "the steps of ten end at 0 either way",
+    },
+    "sidecar.journal.dedup_entries": {
+        "seal_frame: 0 -> 1": "it is cut off again: the checksum takes its place",
+        "newest_in_bucket: at >= 0 -> at > 0": "a header is there, not an entry",
+        "newest_in_bucket: 0 -> 1 (#3)": "as before",
+        "newest_in_bucket: 0 -> 1 (#5)": "as before",
+        "unpack_segment: len(frame[1]) - _SEGMENT.size -> len(frame[1]) + _SEGMENT.size": "the row of a segment is as long as "
+        "those of two sources",
+    },
+    "sidecar.outbound.letter": {
+        "module: 8192 -> 8193": "one byte more has them all as well",
+        **{f"_request: 'latin-1' -> 'latin-1~'{nth}": _CODEC for nth in ("", *(f" (#{n})" for n in range(2, 9)))},
+        **{f"{name}: 'ascii' -> 'ascii~'": _CODEC for name in ("parse", "_lay_out", "_seal", "_ascii")},
+        "_latin1: 'latin-1' -> 'latin-1~'": _CODEC,
+        "_rfc3339: 0 -> 1": "it is in the second 0 either way",
+    },
+    "sidecar.inbound.verify.twilio": {
+        "TwilioVerifier.claimed: b'' -> b'~'": "without a URL it has been refused before",
+        "_signature: 'base64' -> 'base64~'": "anything but hex and base64url is read as base64",
+        "_signature: b'' -> b'~'": "neither names an algorithm",
+        "_fields: b'' -> b'~'": "neither is a form",
+    },
+    "sidecar.inbound.verify.signed": {
+        "header_names: '1' -> '1~'": "both may stand in the name of a header",
+        "SignedParts.__init__: 'body' -> 'body~'": _SLOWER,
+        "SignedParts._part: len(names) > 1 -> len(names) >= 1": "the same header, by the way for several names",
+        "_quick: '{timestamp}' -> '{timestamp}~'": _SLOWER,
+        "_quick: '{body}' -> '{body}~'": _SLOWER,
+        "_quick: '{}' -> '{}~'": _SLOWER,
+        "_quick: return b'%b%%b%b%%b%b' % (text[0], text[1], text[2]) -> return None": _SLOWER,
+        "_encoded_target: ';,/?:@&=+$#' -> ';,/?:@&=+$#~'": "it is among the others already",
+        'module: "-_.!~*\'()" -> "-_.!~*\'()~"': "it is there already",
+    },
+    "sidecar.inbound.verify.body_signed": {
+        "AdyenVerifier.__init__: 'HmacSignature' -> 'HmacSignature~'": "the signature is in no header",
+        "AdyenVerifier.claimed: 'base64' -> 'base64~'": "anything but hex and base64url is read as base64",
+        "_adyen_items: return [] -> return None": "none either way",
+        "_mailgun_parts: b'' -> b'~'": "neither is a form",
+        "_mailgun_parts: 'latin-1' -> 'latin-1~'": _CODEC,
+        "_mailgun_parts: 'latin-1' -> 'latin-1~' (#2)": _CODEC,
+        "BraintreeVerifier._mac: False -> True": "it matters only where a machine's policy forbids SHA-1",
+        "_braintree_key: False -> True": "as before",
+    },
+    "sidecar.inbound.verify.certificates": {
+        "module: 1400 -> 1401": "no base64 has that length",
+        "PaypalVerifier._read: 'latin-1' -> 'latin-1~'": _CODEC,
+        "PaypalVerifier._read: 'latin-1' -> 'latin-1~' (#2)": _CODEC,
+    },
+    "sidecar.inbound.verify.tokens": {
+        "JwtVerifier._wrong_claim: b'' -> b'~'": "without a URL it has been refused before, where the URL counts",
+        "JwtVerifier._wrong_time: 0 -> 1 (#2)": "both are long past",
+        "JwtVerifier.sign: b'' -> b'~'": "without a URL nothing that it signs would be accepted",
+        "JwtVerifier.secret_problem: b'{}' -> b'{}~'": "only whether it can be signed counts",
+        "_b64decode: True -> False": "no other character gets there",
+        "JwtVerifier._fetch: 'utf-8' -> 'utf-8~'": _CODEC,
+        "JwtVerifier._wrong_claim: 'utf-8' -> 'utf-8~'": _CODEC,
+        "JwtVerifier._wrong_body: 'utf-8' -> 'utf-8~'": _CODEC,
+        "JwtVerifier.sign: 'utf-8' -> 'utf-8~'": _CODEC,
+    },
+    "sidecar.config.problems": {
+        "suggestion: 1 -> 2": "only the closest is shown",
+    },
+    "sidecar.config.rules": {"Listen.complaint: 'utf-8' -> 'utf-8~'": _CODEC},
+    "sidecar.inbound.verify.messages": {
+        **{
+            f"{where}: 'latin-1' -> 'latin-1~'{nth}": _CODEC
+            for where, nth in (
+                ("MessageVerifier._claims", ""),
+                ("MessageVerifier._base", ""),
+                ("MessageVerifier.sign", ""),
+                ("_from_url", ""),
+                ("module", ""),
+                ("module", " (#2)"),
+                ("_component", ""),
+                ("_digest_holds", ""),
+            )
+        },
+        "_query_parameter: '*-._' -> '*-._~'": "Python never escapes ~",
+        "_from_url: b'' -> b'~'": "without a URL it has been refused before",
+        "module: b'' -> b'~'": "as before",
+        "_digest_holds: b'' -> b'~'": "neither is a digest",
+        "_query_parameter: '*-._' -> '*-._~' (#2)": "as before",
     },
 }

@@ -1,7 +1,7 @@
 """[P] Small wrong changes to a module, one at a time: what a good test must notice.
 
 What is left alone: annotations, docstrings, decorators, ``__all__`` and ``__slots__``, texts for people (those with a blank
-in them, and what an exception says), options of classes.
+in them, and what an exception says), options of classes, names of type variables, and ``del`` of a parameter that is not used.
 """
 
 from __future__ import annotations
@@ -115,6 +115,10 @@ def _left_alone(parent: ast.AST, child: ast.AST) -> bool:
     if isinstance(child, ast.Expr) and isinstance(child.value, ast.Constant):
         return True  # a docstring, or what describes an attribute
     if isinstance(child, ast.Import | ast.ImportFrom | ast.JoinedStr):
+        return True
+    if isinstance(child, ast.Call) and isinstance(child.func, ast.Name) and child.func.id == "TypeVar":
+        return True
+    if isinstance(child, ast.Delete) and all(isinstance(target, ast.Name) for target in child.targets):
         return True
     if (
         isinstance(child, ast.Subscript)

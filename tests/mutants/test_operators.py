@@ -29,6 +29,7 @@ def names(source: str) -> list[str]:
         ("for a in b:\n  continue", ["continue -> break"]),
         ("x = min(a, b)", ["min -> max"]),
         ("x.y = a", ["x.y = a -> pass"]),
+        ("del x.y", ["del x.y -> pass"]),
         ("raise E('gone')", ["raise E('gone') -> pass"]),
         ("x = {S.A: S.B}", ["S.A -> S.B", "S.B -> S.A"]),
         ("def f(a=1):\n  return a", ["1 -> 2", "return a -> return None"]),
@@ -49,6 +50,8 @@ def test_each_kind_of_change(source: str, wanted: list[str]) -> None:
         "import a",
         "x = 'for people'",
         "f'{a} b'",
+        "T = TypeVar('T')",
+        "def f(a):\n  del a",
     ],
 )
 def test_what_is_left_alone(source: str) -> None:

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from sidecar.model import (
     ACK_DEFAULT,
+    AckTemplate,
     Attempt,
+    DeadReason,
     Delivery,
     Event,
     Outcome,
@@ -42,21 +44,42 @@ def test_a_state_is_written_as_its_lower_case_name():
     assert [s.word for s in State] == [s.name.lower() for s in State]
 
 
-@pytest.mark.parametrize("words", [Refusal, RejectReason], ids=["refusals", "reject reasons"])
+@pytest.mark.parametrize(
+    "words", [Refusal, RejectReason, DeadReason], ids=["refusals", "reject reasons", "dead reasons"]
+)
 def test_a_reason_is_one_word_for_label_field_and_code(words):
     for member in words:
         assert member.value == member.name.lower()
 
 
 def test_outcome_kinds_are_distinct():
-    assert len({int(k) for k in OutcomeKind}) == len(OutcomeKind)
-    assert Outcome(OutcomeKind.DELIVERED, "2xx", 200).speaks_about_backend is False
+    assert len({int(k) for k in OutcomeKind}) == len(OutcomeKind.__members__) == 5
+
+
+def test_an_outcome_says_nothing_that_was_not_found_out():
+    made = Outcome(OutcomeKind.DELIVERED, "2xx")
+    assert (made.status, made.error, made.retry_after_s, made.speaks_about_backend) == (None, "", None, False)
 
 
 def test_the_default_ack_names_the_event():
-    assert ACK_DEFAULT.status == 200
-    assert ACK_DEFAULT.with_id
-    assert b"{id}" in ACK_DEFAULT.body
+    assert AckTemplate(200, "application/json", b'{"status":"accepted","id":"{id}"}', with_id=True) == ACK_DEFAULT
+    assert not AckTemplate(200, "", b"{id}").with_id, "any other one is sent as it is"
+
+
+def test_an_event_is_unverified_and_the_rest_of_it_empty_until_somebody_says_more():
+    event = Event("s", ("d",), 1, b"POST", b"/", b"", [], b"")
+    assert event.verified is False
+    assert (event.key, event.replay_of, event.id) == ("", "", "")
+    assert (event.forwarded_for, event.forwarded_proto, event.forwarded_host) == (b"", b"", b"")
+    assert (event.accepted_at_ms, event.seq, event.block, event.forward_head) == (0, 0, 0, None)
+
+
+def test_a_delivery_begins_pending_with_no_try_used():
+    delivery = Delivery(Event("s", ("d",), 1, b"POST", b"/", b"", [], b""), "d")
+    assert (delivery.state, delivery.round, delivery.attempts) == (State.PENDING, 0, 0)
+    assert (delivery.started_at_ms, delivery.due_at_ms, delivery.reason, delivery.log) == (0, 0, "", ())
+    attempt = Attempt(1, 0, 5, "timeout")
+    assert (attempt.status, attempt.error, attempt.round) == (None, "", 0)
 
 
 def test_a_claim_is_fenced_by_number_round_and_attempts():

@@ -112,7 +112,7 @@ def _adyen_message(item: dict[str, Any]) -> bytes:
         *(money.get(n) for n in ("value", "currency")),
         *(item.get(n) for n in ("eventCode", "success")),
     ]
-    return ":".join(map(_text, values)).encode("utf-8", "surrogatepass")
+    return ":".join(map(_text, values)).encode()
 
 
 def _text(value: Any) -> str:

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from typing import ClassVar, Final
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.padding import PKCS1v15
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.hashes import SHA1, SHA256, HashAlgorithm
@@ -35,6 +35,7 @@ SNS_SUBSCRIBE: Final = re.compile(_SNS_HOST + r"/\?[A-Za-z0-9%&=:._~-]{1,2000}")
 PAYPAL_CERTIFICATE: Final = re.compile(r"https://(?:[a-z0-9-]{1,40}\.){1,3}paypal\.com/[A-Za-z0-9/._-]{1,200}")
 _MAX_SIGNATURE: Final = 1400
 _FORBIDDEN: Final = Rejected(RejectReason.FORBIDDEN_KEY_SOURCE)
+_NOT_RSA: Final = "is not a certificate with an RSA key of 2048 bits or more"
 
 
 class _Signed:
@@ -115,9 +116,9 @@ def _certificate(pem: bytes) -> x509.Certificate | str:
         key = certificate.public_key()
     except ValueError:
         return "is not a certificate (PEM)"
-    if not isinstance(key, RSAPublicKey) or key.key_size < 2048:
-        return "is not a certificate with an RSA key of 2048 bits or more"
-    return certificate
+    except UnsupportedAlgorithm:
+        return _NOT_RSA
+    return certificate if isinstance(key, RSAPublicKey) and key.key_size >= 2048 else _NOT_RSA
 
 
 def _signature(text: object) -> bytes | None:
@@ -180,11 +181,11 @@ class SnsVerifier(_CertificateVerifier):
             return _FORBIDDEN
         if self.topics and values["TopicArn"] not in self.topics:
             return Rejected(RejectReason.WRONG_CLAIM, "TopicArn")
-        stale = self._age.check(values["Timestamp"].encode("utf-8", "replace"), now_ms)
+        stale = self._age.check(values["Timestamp"].encode(), now_ms)
         if stale is not None:
             return stale
         message = "".join(f"{name}\n{values[name]}\n" for name in names if name in values)
-        signed = _Signed(message.encode("utf-8", "surrogatepass"), signature, algorithm, url)
+        signed = _Signed(message.encode(), signature, algorithm, url)
         return self.judge(signed, request, secrets, now_ms)
 
     def confirmation(self, topic: object, url: object) -> str:

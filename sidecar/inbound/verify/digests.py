@@ -40,7 +40,7 @@ def decode_digest(encoding: Encoding, text: bytes) -> bytes:
     if encoding == "base64url":
         text = text.translate(_FROM_URL)
         text += b"=" * (-len(text) % 4)
-    return binascii.a2b_base64(text)
+    return binascii.a2b_base64(text, strict_mode=True)
 
 
 def encode_digest(encoding: Encoding, mac: bytes) -> bytes:

@@ -141,7 +141,7 @@ class MessageVerifier:
             lines.append(f'"{name}"{parameters}: {value}\n')
         if len(set(member.items)) != len(member.items):
             return MALFORMED
-        return "".join([*lines, f'"@signature-params": {member.text}']).encode("latin-1", "replace")
+        return "".join([*lines, f'"@signature-params": {member.text}']).encode("latin-1")
 
     def _wrong_parameters(self, member: InnerList, now_ms: int) -> Rejected | None:
         options, given = self._options, member.parameters
@@ -237,7 +237,7 @@ def _component(name: str, parameters: str, request: Request) -> str | Rejected:
         find = _COMPONENTS.get(name)
         value = find(request) if find is not None else None
         return UNSUPPORTED if value is None else value
-    raw = request.headers.get(name.encode("latin-1", "replace"))
+    raw = request.headers.get(name.encode())
     return _MISSING_COMPONENT if raw is None else raw.decode("latin-1").strip()
 
 

@@ -27,7 +27,7 @@ __all__ = ["EcdsaVerifier", "Ed25519Verifier", "ecdsa_key", "ed25519_key"]
 _DER: dict[Encoding, re.Pattern[bytes]] = {
     "hex": re.compile(rb"(?:[0-9a-fA-F]{2}){8,72}"),
     "base64": re.compile(rb"(?:[A-Za-z0-9+/]{4}){2,24}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"),
-    "base64url": re.compile(rb"[A-Za-z0-9_-]{11,96}={0,2}"),
+    "base64url": re.compile(rb"(?:[A-Za-z0-9_-]{4}){2,24}(?:[A-Za-z0-9_-]{2}(?:==)?|[A-Za-z0-9_-]{3}=?)?"),
 }
 
 

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 from sidecar.config.placeholders import fill, override
 from sidecar.config.problems import Problems
 
+NOT_WELL_FORMED = (
+    "a placeholder is not well-formed; expected ${NAME}, ${NAME:-default} or ${NAME:?message}; $$ is a dollar sign"
+)
 ENV = {"HOST": "app", "EMPTY": "", "QUOTED": '"] x = 1'}
 
 
@@ -48,23 +51,30 @@ def test_variables_are_filled_in(text: str, value: str) -> None:
         ("${NONE:?the host}", "C010 the environment variable NONE is not set: the host"),
         ("${EMPTY:?}", "C010 the environment variable EMPTY is not set"),
         ("${", 'C011 got "${" without its "}"; expected ${NAME}, or $$ for a dollar sign'),
-        ("${}", "C011 a placeholder is not well-formed"),
-        ("${a b}", "C011 a placeholder is not well-formed"),
-        ("${HOST:x}", "C011 a placeholder is not well-formed"),
+        ("${}", f"C011 {NOT_WELL_FORMED}"),
+        ("${a b}", f"C011 {NOT_WELL_FORMED}"),
+        ("${HOST:x}", f"C011 {NOT_WELL_FORMED}"),
     ],
 )
 def test_what_cannot_be_filled_in_is_a_problem(text: str, problem: str) -> None:
-    assert filled(text)[1][0].startswith(problem)
+    """Nothing stands in its place for the checks that follow."""
+    assert filled(text) == ("", [problem])
 
 
 def test_secrets_are_left_alone() -> None:
     data = {
         "admin": {"token": {"value": "${HOST}"}},
-        "sources": {"a": {"secrets": [{"value": "a$$b"}, {"file": "${HOST}"}], "path": "/${HOST}"}},
+        "any": {"deep": {"token": {"value": "${HOST}"}}},
+        "sources": {
+            "a": {
+                "secrets": [{"value": "a$$b"}, {"file": "${HOST}"}, {"env": "${HOST}"}, {"credential": "${HOST}"}],
+                "path": "/${HOST}",
+            }
+        },
         "destinations": {"d": {"headers": {"X": {"value": "${HOST}"}, "Y": "${HOST}"}}},
     }
     found = fill(data, ENV, Problems()).data
-    assert found["admin"] == data["admin"]
+    assert (found["admin"], found["any"]) == (data["admin"], data["any"])
     assert found["sources"]["a"]["secrets"] == data["sources"]["a"]["secrets"]
     assert found["sources"]["a"]["path"] == "/app"
     assert found["destinations"]["d"]["headers"] == {"X": {"value": "${HOST}"}, "Y": "app"}
@@ -78,7 +88,7 @@ def test_the_text_as_written_is_remembered() -> None:
 
 
 def test_without_an_environment_only_defaults_are_known() -> None:
-    found = fill({"a": "${X:-1}", "b": "${X}", "c": "${X:?m}", "d": "$$"}, None, Problems())
+    found = fill({"a": "${X:-1}${X:-}", "b": "${X}", "c": "${X:?m}", "d": "$$"}, None, Problems())
     assert found.data == {"a": "1", "b": "${X}", "c": "${X:?m}", "d": "$"}
     assert found.unknown == {("b",), ("c",)}
 
@@ -87,6 +97,9 @@ def test_without_an_environment_only_defaults_are_known() -> None:
     ("name", "text", "expected"),
     [
         ("SERVER__LISTEN", "127.0.0.1:1", {"server": {"listen": "127.0.0.1:1"}}),
+        ("SERVER__LISTEN", "7", {"server": {"listen": "7"}}),
+        ("SERVER__LISTEN", "{ a = 1 }", {"server": {"listen": "{ a = 1 }"}}),
+        ("SERVER__PUBLIC_URL", "7", {"server": {"public_url": "7"}}),
         ("SERVER__MAX_CONNECTIONS", "7", {"server": {"max_connections": 7}}),
         ("SERVER__MAX_CONNECTIONS", "many", {"server": {"max_connections": "many"}}),
         ("SERVER__MAX_CONNECTIONS", "7\nx = 1", {"server": {"max_connections": "7\nx = 1"}}),
@@ -94,9 +107,11 @@ def test_without_an_environment_only_defaults_are_known() -> None:
         ("SERVER__TLS__CERT", "/c", {"server": {"tls": {"cert": "/c"}}}),
         ("JOURNAL__EPHEMERAL", "true", {"journal": {"ephemeral": True}}),
         ("LOG__LEVEL", "debug", {"log": {"level": "debug"}}),
+        ("LOG__LEVEL", "7", {"log": {"level": "7"}}),
         ("ADMIN__TOKEN", '{ file = "/t" }', {"admin": {"token": {"file": "/t"}}}),
         ("ADMIN__TOKEN__ENV", "T", {"admin": {"token": {"env": "T"}}}),
         ("SOURCES__NEW__VERIFY", "stripe", {"sources": {"new": {"verify": "stripe"}}}),
+        ("SOURCES__NEW__VERIFY", "7", {"sources": {"new": {"verify": "7"}}}),
         ("SOURCES__NEW__VERIFY", '{ scheme = "basic" }', {"sources": {"new": {"verify": {"scheme": "basic"}}}}),
         ("SOURCES__NEW__VERIFY__SCHEME", "basic", {"sources": {"new": {"verify": {"scheme": "basic"}}}}),
         ("DESTINATIONS__APP__RETRY__FACTOR", "1.5", {"destinations": {"app": {"retry": {"factor": 1.5}}}}),
@@ -116,6 +131,9 @@ def test_names_match_what_the_file_has() -> None:
     data: dict[str, Any] = {"destinations": {"my-app": {"url": "http://a"}, "other": 5}}
     override(data, {"WEBHOOK_SIDECAR__DESTINATIONS__MY_APP__URL": "http://b", "WEBHOOK_SIDECAR__LOG": "x"})
     assert data == {"destinations": {"my-app": {"url": "http://b"}, "other": 5}, "log": "x"}
+    data = {"destinations": {"My-App": {}}}
+    override(data, {"WEBHOOK_SIDECAR__DESTINATIONS__my-app__URL": "http://b"})
+    assert data == {"destinations": {"My-App": {"url": "http://b"}}}, "a dash in the variable is as good"
 
 
 def test_a_variable_goes_before_a_value_that_is_no_table() -> None:

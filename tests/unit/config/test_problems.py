@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 
 import pytest
@@ -152,6 +153,14 @@ def test_a_syntax_error_elsewhere_shows_its_line(line: str) -> None:
         (("sources", "a", "secrets", 0, "env"), "not a name", True),
         (("sources", "a", "secrets", 0, "env"), 7, True),
         (("sources", "token", "path"), "/x", False),
+        (("destinations", "token", "path"), "/x", False),
+        (("sources", "a", "secrets", 0, "credential"), "name", False),
+        (("sources", "a", "secrets", 0, "id"), "2026", False),
+        (("sources", "a", "secrets", 0, "not_before"), "2026", False),
+        (("sources", "a", "secrets", 0, "not_after"), "2026", False),
+        (("destinations", "a", "headers", "X"), "x", True),
+        (("destinations", "a", "headers", "id"), "x", True),
+        (("any", "token", "path"), "/x", True),
         (("sources", "a", "verify", "secret_encoding"), "hex", False),
         (("destinations", "a", "url"), "http://u:p@h/", True),
         (("destinations", "a", "url"), "http://h/", False),
@@ -174,9 +183,13 @@ def test_what_may_be_a_secret_is_decided_by_its_place(path: Path, value: object,
         (("a",), True, "true"),
         (("a",), False, "false"),
         (("a",), 'q"\n', '"q\\"\\n"'),
-        (("a",), "x" * 100, '"' + "x" * 80 + '…"'),
+        (("a",), "x" * 80, '"' + "x" * 80 + '"'),
+        (("a",), "x" * 81, '"' + "x" * 80 + '…"'),
+        (("a",), "ü", '"ü"'),
         (("a",), 7, "7"),
-        (("a",), 1 << 70, "a number with more than 64 bits"),
+        (("a",), (1 << 64) - 1, "18446744073709551615"),
+        (("a",), 1 << 64, "a number with more than 64 bits"),
+        (("a",), -(1 << 64), "a number with more than 64 bits"),
         (("a",), 1.5, "1.5"),
         (("token",), "x", "a string (not shown)"),
         (("token",), 7, "a value of type int (not shown)"),
@@ -218,6 +231,12 @@ def test_a_close_word_is_suggested() -> None:
 
 def test_codes_are_unique_words() -> None:
     assert len(set(CODES.values())) == len(CODES)
+    assert all(re.fullmatch("C[0-9]{3}", code) for code in CODES)
+
+
+def test_a_problem_is_with_the_value_and_has_no_place_of_its_own_unless_it_says_so() -> None:
+    problem = Problem("C103", ("a",), "x")
+    assert (problem.at_key, problem.offset) == (False, -1)
 
 
 @given(st.text(max_size=40), st.integers(-1, 50))
@@ -226,3 +245,8 @@ def test_any_line_can_be_shown(text: str, offset: int) -> None:
     offset = min(offset, len(text))
     for line in Report("f", Positions(text, {})).lines([Problem("C002", (), text, offset=offset)]):
         assert all(part.isprintable() for part in line.split("\n"))
+
+
+def test_a_number_in_the_place_of_a_secret_is_hidden_from_its_first_digit() -> None:
+    shown = show("[admin]\ntoken = 7391\n", Problem("C103", ("admin", "token"), "bad"))
+    assert "token = ***\n" in shown

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
 from sidecar.config import schema
@@ -18,7 +20,9 @@ RIGHT: list[tuple[Rule, str]] = [
     (Listen(), "0.0.0.0:8787"),
     (Listen(), "[::]:8787"),
     (Listen(), "localhost:0"),
+    (Listen(), "localhost:65535"),
     (Listen(), "unix:/run/x.sock"),
+    (Listen(), "unix:/" + "x" * 99),
     (PublicUrl(), "https://hooks.example.com"),
     (PublicUrl(), "http://[::1]:8080/prefix/"),
     (DestinationUrl(), "http://127.0.0.1:3000{path}"),
@@ -50,11 +54,12 @@ WRONG: list[tuple[Rule, str]] = [
     (Network(), "10.0.0.0/33"),
     (Network(), "host"),
     (Listen(), "8787"),
-    (Listen(), "0.0.0.0:70000"),
+    (Listen(), "0.0.0.0:65536"),
     (Listen(), "[1.2.3.4]:80"),
     (Listen(), "::1:80"),
     (Listen(), "unix:relative"),
-    (Listen(), "unix:/" + "x" * 110),
+    (Listen(), "unix:/" + "x" * 100),
+    (Listen(), "unix:/" + "ü" * 50),
     (Listen(), "unix:/a\0b"),
     (PublicUrl(), "hooks.example.com"),
     (PublicUrl(), "https://user@host"),
@@ -95,7 +100,18 @@ WRONG: list[tuple[Rule, str]] = [
 
 @pytest.mark.parametrize(("rule", "value"), RIGHT)
 def test_what_is_right_is_taken(rule: Rule, value: str) -> None:
+    """By the rule, and by the pattern that an editor goes by."""
     assert rule.complaint(value) is None
+    assert re.search(rule.pattern, value)
+
+
+def test_each_rule_has_the_code_that_its_problem_is_documented_under() -> None:
+    assert (DestinationUrl().code, Listen().code, Network().code, PublicUrl().code) == ("C120", "C124", "C125", "C126")
+    assert (Duration("1s", "2s").code, Size("1B", "2B").code, Between(1, 2).code) == ("C121", "C122", "C123")
+
+
+def test_a_destination_s_url_is_refused_in_the_words_of_who_reads_it() -> None:
+    assert DestinationUrl().complaint("http://h/#x") == "no fragment (#...): it is never sent"
 
 
 @pytest.mark.parametrize(("rule", "value"), WRONG)
@@ -104,6 +120,11 @@ def test_what_is_wrong_is_refused_with_what_was_expected(rule: Rule, value: str)
     assert complaint
     assert rule.expected
     assert "pw" not in complaint
+
+
+def test_a_path_from_the_environment_that_is_no_utf_8_is_judged_all_the_same() -> None:
+    assert Listen().complaint("unix:/" + "\udcff" * 99) is None
+    assert Listen().complaint("unix:/" + "\udcff" * 100)
 
 
 def test_the_range_is_named_where_the_form_was_right() -> None:

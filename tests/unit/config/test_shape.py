@@ -35,6 +35,16 @@ class Outer(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag="ou
     ref: SecretRef | None = None
 
 
+class Deep(msgspec.Struct):
+    wait: float = 0.0
+
+
+class Around(msgspec.Struct):
+    one: Deep
+    named: dict[str, Deep]
+    listed: list[Deep]
+
+
 NOW = dt.datetime(2026, 1, 1, tzinfo=dt.UTC)
 RIGHT: dict[str, Any] = {
     "kind": "outer",
@@ -162,6 +172,46 @@ def test_messages_say_what_is_expected() -> None:
     }
 
 
+def test_a_key_is_at_fault_where_it_is_unknown_missing_or_a_wrong_name() -> None:
+    problems = Problems()
+    shape(Outer, {"cuont": 1, "named": {"Bad": {"word": "a"}}, "flag": 1}, (), problems)
+    assert {(p.code, p.at_key) for p in problems.found} == {
+        ("C101", True),
+        ("C102", True),
+        ("C103", False),
+        ("C110", True),
+    }
+
+
+def test_a_word_that_is_not_allowed_is_answered_with_those_that_are() -> None:
+    class Three(msgspec.Struct):
+        word: Literal["one", "two", "three"]
+
+    texts = []
+    for given in ("twoo", 7):
+        problems = Problems()
+        shape(Three, {"word": given}, (), problems)
+        texts += [p.text for p in problems.found]
+    assert texts == [
+        'got "twoo"; expected "one", "two" or "three"; did you mean "two"?',
+        'got 7; expected "one", "two" or "three"',
+    ]
+
+
+def test_a_number_without_a_range_is_finite() -> None:
+    problems = Problems()
+    shape(Outer, {**RIGHT, "share": float("inf")}, (), problems)
+    assert problems.found[0].text == "got inf; expected a finite number"
+
+
+def test_numbers_below_a_table_are_durations_as_well() -> None:
+    table = {"one": {"wait": "1s"}, "named": {"x": {"wait": "2s"}}, "listed": [{"wait": "168h"}]}
+    problems = Problems()
+    made = shape(Around, table, (), problems, numbers_are_durations=True)
+    assert problems.found == []
+    assert (made.one.wait, made.named["x"].wait, made.listed[0].wait) == (1.0, 2.0, 604_800.0)
+
+
 def test_one_word_is_named_alone() -> None:
     class One(msgspec.Struct):
         only: Literal["x"]
@@ -177,6 +227,13 @@ def test_numbers_of_a_scheme_are_durations(given: object, problem: str | None) -
     assert found == ([] if problem is None else [(problem, "share")])
     if problem is None:
         assert shape(Outer, {**RIGHT, "share": given}, (), Problems(), numbers_are_durations=True).share == 90.0
+
+
+def test_a_wrong_value_becomes_the_default_or_a_harmless_one() -> None:
+    """So that the checks that follow can look at the rest."""
+    table = {**RIGHT, "flag": 5, "wait": "2h", "inner": {"word": "c"}, "share": 90}
+    made = shape(Outer, table, (), Problems(), numbers_are_durations=True)
+    assert (made.flag, made.wait, made.inner.word, made.share) == (False, "5s", "a", 0.5)
 
 
 def test_a_value_nobody_knows_becomes_the_default() -> None:

@@ -24,20 +24,53 @@ from sidecar.config.units import (
 )
 def test_a_duration_is_a_number_and_a_unit(text: str, seconds: float) -> None:
     assert parse_duration(text) == seconds
+    assert re.search(DURATION_PATTERN, text)
 
 
 @pytest.mark.parametrize(
-    "text", ["", "10", "s", "10 s", "-1s", "+1s", "1h30m", "1e3s", "1_0s", "١s", "nans", "1.s", "10S", "1" * 13 + "s"]
+    "text",
+    [
+        "",
+        "10",
+        "s",
+        "xs",
+        "5h,",
+        "10 s",
+        "-1s",
+        "+1s",
+        "1h30m",
+        "1e3s",
+        "1_0s",
+        "١s",
+        "nans",
+        "1.s",
+        "10S",
+        "1" * 13 + "s",
+    ],
 )
 def test_anything_else_is_not_a_duration(text: str) -> None:
     assert parse_duration(text) is None
+    assert not re.search(DURATION_PATTERN, text)
 
 
 @pytest.mark.parametrize(
-    ("text", "size"), [("1MiB", 1 << 20), ("1MB", 1_000_000), ("0B", 0), ("7B", 7), ("64KiB", 65536), ("8TiB", 8 << 40)]
+    ("text", "size"),
+    [
+        ("0B", 0),
+        ("7B", 7),
+        ("1kB", 1000),
+        ("1MB", 1_000_000),
+        ("2GB", 2 * 10**9),
+        ("3TB", 3 * 10**12),
+        ("64KiB", 65536),
+        ("1MiB", 1 << 20),
+        ("1GiB", 1 << 30),
+        ("8TiB", 8 << 40),
+    ],
 )
 def test_a_size_is_a_whole_number_and_a_unit(text: str, size: int) -> None:
     assert parse_size(text) == size
+    assert re.search(SIZE_PATTERN, text)
 
 
 @pytest.mark.parametrize("text", ["", "1", "1.5MiB", "-1B", "1 MiB", "1mib", "1_0B", "١B"])

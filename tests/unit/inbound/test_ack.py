@@ -44,6 +44,7 @@ def test_every_refusal_has_its_row() -> None:
         ("storage_error", 503),
         ("shutting_down", 503),
         ("overloaded", 503),
+        ("keys_unavailable", 503),
         ("http_version", 505),
     ],
 )
@@ -65,6 +66,14 @@ def test_all_503_and_only_they_ask_to_come_back() -> None:
     for code, row in ERRORS.items():
         names = [name for name, _ in error_answer(code, retry_after_s=7).headers]
         assert names == ([b"Retry-After"] if row.status == 503 else [])
+    default = {code.value: row.retry_after_s for code, row in ERRORS.items() if row.retry_after_s is not None}
+    assert default == {
+        "storage_full": 30,
+        "storage_error": 5,
+        "shutting_down": 5,
+        "overloaded": 1,
+        "keys_unavailable": 5,
+    }
     assert error_answer(Refusal.OVERLOADED).headers == ((b"Retry-After", b"1"),)
     assert error_answer(Refusal.OVERLOADED, retry_after_s=0).headers == ((b"Retry-After", b"0"),)
 
@@ -74,11 +83,18 @@ def test_405_says_what_is_allowed() -> None:
     assert error_answer(Refusal.METHOD_NOT_ALLOWED, allow=b"POST, GET").headers == ((b"Allow", b"POST, GET"),)
 
 
-def test_unauthorized_and_broken_framing_close_the_connection() -> None:
-    """An unknown path alone does not."""
-    assert error_answer(Refusal.UNAUTHORIZED).close
-    assert error_answer(Refusal.BAD_FRAMING).close
-    assert not error_answer(Refusal.NOT_FOUND).close
+def test_most_refusals_close_the_connection() -> None:
+    """But for those after which the next request is as good as any: its framing was sound, and the sender may be right."""
+    assert {code.value for code in Refusal if not error_answer(code).close} == {
+        "empty_body",
+        "not_found",
+        "method_not_allowed",
+        "unsupported_media_type",
+        "storage_full",
+        "storage_error",
+        "overloaded",
+        "keys_unavailable",
+    }
 
 
 def test_the_default_ack_names_the_event() -> None:
@@ -93,6 +109,7 @@ def test_a_duplicate_gets_the_same_answer_marked() -> None:
     template = AckTemplate(202, "text/plain", b"{id} ok")
     first, again = ack_answer(template, ID), ack_answer(template, ID, replayed=True)
     assert (first.status, first.content_type, first.body) == (again.status, again.content_type, again.body)
+    assert first.content_type == b"text/plain"
     assert first.body == b"{id} ok"  # this template does not ask for the id
     assert again.headers == (*first.headers, (b"Idempotent-Replayed", b"true"))
 
@@ -105,10 +122,18 @@ def test_rendered() -> None:
     )
 
 
+def test_a_content_type_is_latin_1() -> None:
+    """What that cannot write becomes a question mark."""
+    template = AckTemplate(200, "text/plain; a=ä; b=€", b"")
+    assert ack_answer(template, ID).content_type == b"text/plain; a=\xe4; b=?"
+
+
 @pytest.mark.parametrize(("answer_closes", "close"), [(True, False), (False, True), (True, True)])
 def test_close_is_announced(answer_closes: bool, close: bool) -> None:
     """Whoever wants it."""
-    assert b"\r\nConnection: close\r\n" in render(Answer(200, close=answer_closes), close=close)
+    assert render(Answer(200, close=answer_closes), close=close) == (
+        b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+    )
 
 
 def test_the_answer_to_head_has_the_length_and_no_body() -> None:

@@ -6,7 +6,14 @@ import pytest
 from sidecar.inbound.dedup import DedupOptions
 from sidecar.inbound.forwarded import Forwarded
 from sidecar.inbound.source import Source, SourceOptions
-from sidecar.inbound.verify import Handshake, HmacOptions, compile_scheme
+from sidecar.inbound.verify import (
+    Handshake,
+    HandshakeTerms,
+    HmacOptions,
+    JwtOptions,
+    Secret,
+    compile_scheme,
+)
 from sidecar.model import ACK_DEFAULT
 from tests.support.receiving import OPEN
 
@@ -17,6 +24,33 @@ FORWARDED = Forwarded(b"", b"https", b"h.example")
 
 def source(**more):
     return Source(SourceOptions(**{"name": "s", "path": b"/in", "verifier": PLAIN, "destinations": ("app",), **more}))
+
+
+def test_what_is_configured_is_at_hand():
+    """What a request needs of it, as it was given, and for handshakes what they may be about."""
+    handshake = Handshake(name="h", respond=lambda _request, _secrets, _terms: None)
+    options = SourceOptions(
+        name="s",
+        path=b"/in",
+        verifier=PLAIN,
+        destinations=("app",),
+        secrets=(Secret("a", b"x"),),
+        dedup=DedupOptions(key="body"),
+        handshake=handshake,
+        handshake_token=b"token",
+        handshake_allow=frozenset({"topic"}),
+    )
+    made = Source(options)
+    assert (made.options, made.name, made.verifier) == (options, "s", PLAIN)
+    assert (made.secrets, made.dedup, made.handshake) == (options.secrets, options.dedup, handshake)
+    assert made.terms == HandshakeTerms(PLAIN, b"token", frozenset({"topic"}))
+
+
+def test_a_source_knows_whether_its_keys_come_from_the_network():
+    """Then a request may have to wait for one."""
+    jwt = compile_scheme(JwtOptions(header="T", algorithm="RS256", jwks_url="https://k/jwks"))
+    assert source(verifier=jwt).fetches
+    assert not source().fetches
 
 
 def test_all_headers_that_count_are_known():
@@ -55,9 +89,10 @@ def test_a_pinned_type_is_compared_in_lower_case():
 
 
 def test_options_have_contract_defaults():
-    """POST, 1 MiB, no dedup, the JSON ack."""
+    """POST, 1 MiB, no dedup, the JSON ack, any body, no token for handshakes."""
     made = SourceOptions(name="a", path=b"/a", verifier=OPEN["verifier"], destinations=())
     assert (made.methods, made.max_body, made.dedup.key, made.ack) == ({b"POST"}, 1 << 20, "none", ACK_DEFAULT)
+    assert (made.allow_empty, made.handshake_token, made.preset) == (True, b"", "")
     with pytest.raises(AttributeError):
         made.name = "b"
     assert msgspec.structs.replace(made, name="b").name == "b"

@@ -47,7 +47,26 @@ def test_filters_of_different_sizes_are_asked_together():
 def test_all_probes_are_used():
     bloom = Bloom(10_000)
     bloom.add([(3, 5)])
-    assert sum(byte.bit_count() for byte in bloom.bits) == PROBES
+    assert sum(byte.bit_count() for byte in bloom.bits) == PROBES == 7, "filters on disk were made with so many"
+
+
+def test_a_filter_that_lacks_any_one_of_its_bits_does_not_have_the_digest():
+    probed = Bloom(10_000)
+    probed.add([(3, 5)])
+    full = bytearray(b"\xff" * len(probed.bits))
+    assert FilterBank({1: Bloom(10_000, full)}).which(3, 5) == [1]
+    for at in range(8 * len(full)):
+        if probed.bits[at // 8] & 1 << at % 8:
+            full[at // 8] ^= 1 << at % 8
+            assert FilterBank({1: Bloom(10_000, full)}).which(3, 5) == []
+            full[at // 8] ^= 1 << at % 8
+
+
+def test_a_probe_that_hits_the_end_goes_on_at_the_beginning():
+    bloom = Bloom(1 << 24)
+    bloom.add([(1, len(bloom.bits) * 8 - 1)])
+    assert bloom.bits[0] == 0b111111
+    assert FilterBank({1: bloom}).which(1, len(bloom.bits) * 8 - 1) == [1]
 
 
 def test_the_size_follows_the_capacity_in_powers_of_two():

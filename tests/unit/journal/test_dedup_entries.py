@@ -37,6 +37,11 @@ def test_an_entry_is_48_bytes_behind_its_digest(key, entry):
     assert e.unpack_entry(packed) == entry
 
 
+def test_an_entry_is_answered_and_a_segment_there_unless_they_say_so():
+    assert ENTRY.state == 0
+    assert not Segment(9, 1, 0, 0, 0, 0).dropping
+
+
 def test_spare_bits_are_written_as_zero_and_ignored_when_read():
     packed = bytearray(e.pack_entry(bytes(16), ENTRY))
     for spare in (17, 24, 25):
@@ -73,6 +78,20 @@ def test_a_bucket_gives_the_newest_entry():
     assert e.newest_in_bucket(value, digest(2)) == (None, 0)
 
 
+def test_the_newest_entry_is_found_though_its_digest_goes_on_behind_it():
+    """Zeros, and the fields of an entry begin with some: the same 16 bytes are at seven wrong places, too."""
+    value = bucket((1, [bytes(16)]))
+    packed, _ = e.newest_in_bucket(value, bytes(16))
+    assert packed is not None
+    assert e.unpack_entry(packed) == ENTRY
+
+
+def test_a_header_that_looks_like_a_digest_is_no_entry():
+    first, second = bucket((1, [digest(1)])), bucket((2, [digest(2)]))
+    assert e.newest_in_bucket(first + second, second[:16]) == (None, 0)
+    assert e.newest_in_bucket(digest(1), digest(1)) == (None, 1), "and one of no frame is damage"
+
+
 def test_digest_bytes_that_lie_across_entries_are_no_match():
     value = bucket((1, [digest(1), digest(2)]))
     across = value[20:36]
@@ -104,12 +123,15 @@ def test_a_sound_bucket_is_left_as_it_is():
     value = bucket((1, [digest(1)]))
     assert e.sound_frames(value, 1) == (value, 0, True)
     assert e.sound_frames(b"", 1) == (b"", 0, False)
+    empty = e.seal_frame(2, b"")
+    assert e.sound_frames(value + empty, 2) == (value + empty, 0, True)
 
 
 @given(st.booleans(), st.lists(st.tuples(st.integers(0, 65535), st.integers(0, 2**32 - 1), u48), max_size=5))
 def test_a_segment_row_comes_back(dropping, by_source):
     segment = Segment(9, 1 << 20, 10, 77, 1000, 2000, dropping, tuple(by_source))
     assert e.unpack_segment(9, e.pack_segment(segment)) == segment
+    assert (e.open_frame(e.pack_segment(segment)) or (None,))[0] == 0
 
 
 def test_a_segment_row_of_the_wrong_size_is_refused():
@@ -124,8 +146,17 @@ def test_a_segment_row_of_the_wrong_size_is_refused():
 def test_a_run_row_comes_back(sealed, segment, last_seq):
     run = Run(segment, last_seq, sealed)
     assert e.unpack_run(e.pack_run(run)) == run
+    assert (e.open_frame(e.pack_run(run)) or (None,))[0] == 0
     assert e.unpack_run(None) is None
     assert e.unpack_run(e.seal_frame(0, b"x")) is None
+
+
+def test_the_keys_are_those_of_every_journal_there_is():
+    assert e.RUN_KEY == b"r"
+    assert e.segment_key(1) == b"s\0\0\0\1\0\0\0"
+    assert e.filter_key(1, 2) == b"s\0\0\0\1\1\0\2"
+    assert e.bucket_key(1, 3) == b"s\0\0\0\1\2\0\3"
+    assert e.block_key(4) == b"u\0\0\0\0\0\0\0\4"
 
 
 def test_the_keys_of_a_segment_lie_together_and_blocks_come_last():

@@ -100,6 +100,10 @@ def test_what_was_not_there_is_left_out():
     delivery = _delivery(key="", forwarded_for=b"", forwarded_proto=b"", verified=False)
     delivery.round, delivery.log = 0, ()
     content = json.loads(encode(delivery, DIED, KEY))
+    back = parse(encode(delivery, DIED, KEY), KEY).delivery
+    assert back.round == 0
+    assert (back.event.key, back.event.replay_of) == ("", "")
+    assert (back.event.forwarded_for, back.event.forwarded_proto, back.event.forwarded_host) == (b"", b"", b"")
     assert not {"key", "round", "replay_of"} & set(content)
     assert "forwarded" not in content["request"]
     assert (content["attempts"], content["verified"]) == ([], False)
@@ -122,6 +126,13 @@ def test_any_body_comes_back_byte_by_byte(body, name):
     assert parse(data, KEY).delivery.event.body == body
 
 
+def test_what_a_terminal_would_obey_is_escaped_and_comes_back():
+    """DEL is ASCII, too."""
+    data = encode(_delivery(headers=[(b"X", b"a\x7fb")]), DIED, KEY)
+    assert b'["X", "a\\u007fb"]' in data
+    assert parse(data, KEY).delivery.event.headers == [(b"X", b"a\x7fb")]
+
+
 @given(body=st.binary(max_size=200) | st.text(max_size=100).map(str.encode), value=st.binary(max_size=50))
 def test_whatever_is_in_it_it_comes_back_and_shows_nothing_but_plain_ascii(body, value):
     data = encode(_delivery(body, headers=[(b"X", value)]), DIED, KEY)
@@ -132,11 +143,12 @@ def test_whatever_is_in_it_it_comes_back_and_shows_nothing_but_plain_ascii(body,
 
 
 def test_everything_comes_back():
-    letter = parse(encode(_delivery(), DIED, KEY), KEY)
+    more = {"forwarded_host": b"hooks.example", "replay_of": ID}
+    letter = parse(encode(_delivery(**more), DIED, KEY), KEY)
     event = letter.delivery.event
     assert letter.sealed
     assert (letter.head.received_at_ms, letter.head.died_at_ms) == (1_764_000_000_123, DIED)
-    expected = _delivery().event
+    expected = _delivery(**more).event
     expected.destinations, expected.seq = ("app",), 0
     assert event == expected
     assert letter.delivery.log == ATTEMPTS
@@ -189,6 +201,11 @@ def test_a_new_layout_does_not_break_the_seal_and_another_journals_key_does():
     assert not parse(shuffled, b"o" * 32).sealed
 
 
+def test_the_seal_of_a_letter_stays_what_it_is():
+    """Files of an earlier version are read with it."""
+    assert parse(ENCODED, KEY).mac == "e3914ec7a9a721a674e1ce3189ad712ff805819b520ce37e5353a7579fdee6ff"
+
+
 def test_only_a_sealed_letter_of_a_verified_event_counts_as_verified():
     data = encode(_delivery(), DIED, KEY)
     assert restore_event(parse(data, KEY)).verified
@@ -222,6 +239,8 @@ def test_what_is_no_letter_is_malformed(data):
 @pytest.mark.parametrize(
     "change",
     [
+        {"mac": 1},
+        {"mac": ...},
         {"format": 2},
         {"format": True},
         {"format": ...},
@@ -249,7 +268,7 @@ def test_what_is_no_letter_is_malformed(data):
         {"key": 1},
         {"round": -1},
         {"round": True},
-        {"round": 10**30},
+        {"round": 253_402_300_800_000},
         {"attempts": {}},
         {"attempts": [1]},
         {"attempts": [{"number": 1}]},
@@ -270,6 +289,23 @@ def test_what_is_no_letter_is_malformed(data):
 def test_a_letter_with_a_wrong_part_is_malformed(change):
     with pytest.raises(Malformed):
         parse(json.dumps(_content(**change)).encode(), KEY)
+
+
+@pytest.mark.parametrize("ms", [0, 253_402_300_799_999])
+def test_times_from_1970_to_the_year_9999_are_read_and_written(ms):
+    """And no number in a letter is larger than the last of them."""
+    delivery = _delivery()
+    delivery.round = ms
+    letter = parse(encode(delivery, ms, KEY), KEY)
+    assert (letter.head.died_at_ms, letter.delivery.round) == (ms, ms)
+
+
+def test_what_is_wrong_is_said():
+    """In fixed words."""
+    with pytest.raises(Malformed, match=r"^body: not a text that can be written in UTF-8$"):
+        parse(json.dumps(_content(request__body="\ud800")).encode(), KEY)
+    with pytest.raises(Malformed, match=r"^not JSON in ASCII$"):
+        parse(ENCODED.replace(b'"stripe"', b"NaN"), KEY)
 
 
 def test_a_body_that_is_not_base64_is_malformed():

@@ -1,5 +1,8 @@
 """Adyen, Mailgun, Braintree: what is inside the body is read without doubt or not at all."""
 
+import base64
+import hashlib
+import hmac
 import json
 
 import msgspec
@@ -53,6 +56,29 @@ def test_every_item_of_adyen_must_be_signed():
 
 
 @pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({}, b"p::m:r:\\:1130:EUR:AUTHORISATION:true"),
+        ({"originalReference": "o", "success": False}, b"p:o:m:r:\\:1130:EUR:AUTHORISATION:false"),
+        ({"success": "true", "amount": None}, b"p::m:r:\\:::AUTHORISATION:true"),
+        ({"amount": {"value": 1.5, "currency": "EUR"}}, b"p::m:r:\\::EUR:AUTHORISATION:true"),
+    ],
+)
+def test_adyen_signs_eight_fields_in_its_order(change, message):
+    """With colons between; what is missing, or neither text nor whole number, counts as empty."""
+    mac = base64.b64encode(hmac.digest(bytes.fromhex(HEX.value.decode()), message, "sha256")).decode()
+    item = {**ITEM, **change, "additionalData": {"hmacSignature": mac}}
+    body = json.dumps({"notificationItems": [{"NotificationRequestItem": item}]}).encode()
+    assert judge(ADYEN, body, HEX) == "a"
+
+
+def test_a_notification_of_adyen_has_at_most_a_hundred_items():
+    """More is none."""
+    assert judge(ADYEN, adyen(*[ITEM] * 100), HEX) == "a"
+    assert judge(ADYEN, adyen(*[ITEM] * 101), HEX) is RejectReason.MALFORMED_BODY
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"", b"[]", b"{}", b'{"notificationItems":[]}', b'{"notificationItems":{}}', b'{"notificationItems":[1]}',
@@ -97,6 +123,7 @@ def test_mailguns_parent_signature_counts_as_well():
     body = json.dumps({"signature": own, "parent-signature": parent}).encode()
     assert judge(MAILGUN, body, TEXT) == "a"
     assert judge(MAILGUN, json.dumps({"parent-signature": parent, "signature": 5}).encode(), TEXT) == "a"
+    assert judge(MAILGUN, json.dumps({"signature": {}, "parent-signature": parent}).encode(), TEXT) == "a"
 
 
 @pytest.mark.parametrize(
@@ -106,6 +133,7 @@ def test_mailguns_parent_signature_counts_as_well():
         (b"[]", RejectReason.MALFORMED_BODY),
         (b"{}", RejectReason.MISSING_SIGNATURE),
         (b'{"signature":{}}', RejectReason.MISSING_SIGNATURE),
+        (b'{"signature":{"timestamp":"1700000000","token":"t"}}', RejectReason.MISSING_SIGNATURE),
         (b'{"signature":{"timestamp":1700000000,"token":"t","signature":"zz"}}', RejectReason.MALFORMED_SIGNATURE),
         (b'{"signature":{"timestamp":"1e9","token":"t","signature":"zz"}}', RejectReason.MALFORMED_TIMESTAMP),
     ],
@@ -120,13 +148,17 @@ def test_mailguns_routes_post_forms():
     made = json.loads(mailgun())["signature"]
     fields = "&".join(f"{k}={v}" for k, v in made.items()).encode()
     assert judge(MAILGUN, fields + b"&recipient=x", TEXT, headers=FORM) == "a"
-    assert judge(MAILGUN, fields + b"&token=u", TEXT, headers=FORM) is RejectReason.MALFORMED_BODY
+    for again in (b"&token=u", b"&timestamp=1", b"&signature=u"):
+        assert judge(MAILGUN, fields + again, TEXT, headers=FORM) is RejectReason.MALFORMED_BODY
     assert judge(MAILGUN, b"&".join([b"a=1"] * 1002), TEXT, headers=FORM) is RejectReason.MALFORMED_BODY
 
 
 def test_mailgun_signs_its_own_samples_only():
     """A body without a token gets one of its own; what is no object stays."""
-    assert judge(MAILGUN, MAILGUN.sign_body(b"{}", TEXT, NOW), TEXT) == "a"
+    own = MAILGUN.sign_body(b"{}", TEXT, NOW)
+    assert judge(MAILGUN, own, TEXT) == "a"
+    assert json.loads(own)["signature"]["token"] == hashlib.sha256(b"{}").hexdigest()
+    assert json.loads(mailgun())["signature"]["token"] == "t"
     assert MAILGUN.sign_body(b"[]", TEXT, NOW) == b"[]"
     assert MAILGUN.secret_problem(b"") == "is empty"
 
@@ -140,6 +172,16 @@ def test_braintrees_pair_is_the_one_with_our_public_key():
     assert judge(BRAINTREE, body.replace(b"ours", b"theirs"), TEXT) is RejectReason.MALFORMED_SIGNATURE
     assert judge(BRAINTREE, body, Secret("b", b"x")) is RejectReason.WRONG_SECRET
     assert judge(BRAINTREE, body, Secret("b", b"")) is RejectReason.WRONG_SECRET
+    assert BRAINTREE.secret_problem(b"") == "is empty"
+
+
+def test_at_most_eight_pairs_with_our_key_are_looked_at():
+    """Each costs a hash."""
+    body = BRAINTREE.sign_body(b"<xml/>", TEXT, NOW)
+    wrong = b"ours%7C" + b"0" * 40 + b"%26"
+    assert judge(BRAINTREE, body.replace(b"bt_signature=", b"bt_signature=" + wrong * 7), TEXT) == "a"
+    refused = judge(BRAINTREE, body.replace(b"bt_signature=", b"bt_signature=" + wrong * 8), TEXT)
+    assert refused is RejectReason.WRONG_SECRET
 
 
 @pytest.mark.parametrize(
@@ -147,6 +189,7 @@ def test_braintrees_pair_is_the_one_with_our_public_key():
     [
         (b"", RejectReason.MISSING_SIGNATURE),
         (b"bt_payload=eA", RejectReason.MISSING_SIGNATURE),
+        (b"bt_signature=ours%7C00", RejectReason.MISSING_SIGNATURE),
         (b"bt_payload=e A&bt_signature=ours%7C00", RejectReason.MALFORMED_BODY),
         (b"bt_payload=eA&bt_signature=ours%7C00&bt_payload=eB", RejectReason.MALFORMED_BODY),
         (b"&".join([b"a=1"] * 1002), RejectReason.MALFORMED_BODY),

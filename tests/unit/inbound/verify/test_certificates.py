@@ -88,6 +88,7 @@ def test_each_kind_of_message_in_both_versions(kind, version):
         ({**sns(), "Signature": None}, RejectReason.MISSING_SIGNATURE),
         ({**sns(), "Signature": "!"}, RejectReason.MALFORMED_SIGNATURE),
         ({**sns(), "Signature": "é"}, RejectReason.MALFORMED_SIGNATURE),
+        ({**sns(), "Signature": "AAAA!"}, RejectReason.MALFORMED_SIGNATURE),
         ({**sns(), "Signature": ""}, RejectReason.MALFORMED_SIGNATURE),
         ({**sns(), "Signature": "A" * 2000}, RejectReason.MALFORMED_SIGNATURE),
         (sns(TopicArn="arn:aws:sns:eu-west-1:1:u"), RejectReason.WRONG_CLAIM),
@@ -155,6 +156,31 @@ def test_a_certificate_that_is_not_here_is_asked_for():
     assert judge_sns(late, now=month) == "pin", "a pinned certificate is the operator's own business"
 
 
+def test_a_message_needs_no_subject_and_a_long_signature_is_still_read():
+    """Up to what a key of 8192 bits makes."""
+    assert judge_sns(sns(drop=["Subject"])) == "pin"
+    assert judge_sns({**sns(), "Signature": "A" * 1400}) is RejectReason.WRONG_SECRET
+    assert judge_sns({**sns(), "Signature": "A" * 1404}) is RejectReason.MALFORMED_SIGNATURE
+
+
+def test_the_topic_is_named_where_it_is_wrong():
+    """For the operator."""
+    request = Request(b"POST", b"/", b"", {}, json.dumps(sns()).encode())
+    assert SnsVerifier(SnsOptions(topics=("arn:other",))).verify(request, (PINNED,), NOW).detail == "TopicArn"
+
+
+def test_what_each_needs_of_a_request_is_known_beforehand():
+    """The body, no secret, and a certificate from the network; PayPal's headers besides."""
+    for verifier in (SnsVerifier(SnsOptions()), PaypalVerifier(PaypalOptions())):
+        assert (verifier.needs_body, verifier.needs_url, verifier.can_sign, verifier.unverified) == (
+            True, False, False, False,
+        )  # fmt: skip
+        assert (verifier.fetches, verifier.masked, verifier.tolerance_ms) == ((), frozenset(), None)
+    assert SnsVerifier(SnsOptions()).reads == frozenset()
+    assert PaypalVerifier(PaypalOptions()).reads == set(paypal())
+    assert PaypalVerifier(PaypalOptions(max_age=300.0)).tolerance_ms == 300_000
+
+
 def test_only_our_topics_are_confirmed():
     """And only at an address of SNS."""
     verifier = SnsVerifier(SnsOptions(topics=(TOPIC,)))
@@ -201,9 +227,31 @@ def test_paypals_signature_covers_id_time_webhook_and_checksum():
     assert judge_paypal(paypal(), ()) is RejectReason.KEY_UNAVAILABLE
 
 
+def test_paypals_certificate_needs_a_chain_and_counts_in_its_time():
+    """From its first moment to its last; SNS's address is proof enough."""
+    wanted = PaypalVerifier(PaypalOptions()).verify(Request(b"POST", b"/", b"", paypal(), b"x"), (), NOW).fetch
+    assert (wanted.key, wanted.url, wanted.chain) == (PAYPAL_URL, PAYPAL_URL, "messageverificationcerts.paypal.com")
+    wanted = SnsVerifier(SnsOptions()).verify(Request(b"POST", b"/", b"", {}, json.dumps(sns()).encode()), (), NOW)
+    assert (wanted.fetch.key, wanted.fetch.chain) == (CERT_URL, "")
+    day, keys = 86_400_000, {PAYPAL_URL: Fetched(PEM, NOW)}
+    for now, verdict in (
+        (NOW - day - 1, RejectReason.WRONG_SECRET),
+        (NOW - day, "network"),
+        (NOW + 10 * day, "network"),
+        (NOW + 10 * day + 1, RejectReason.WRONG_SECRET),
+    ):
+        assert judge_paypal(paypal(), (), keys=keys, now=now) == verdict
+
+
 def test_paypals_head_is_judged_before_the_body():
     """Missing, unknown, malformed, foreign, old."""
     assert judge_paypal({}) is RejectReason.MISSING_HEADER
+    for name in paypal():
+        without = {n: value for n, value in paypal().items() if n != name}
+        assert judge_paypal(without) is RejectReason.MISSING_HEADER, name
+    early = PaypalVerifier(PaypalOptions()).precheck(Request(b"POST", b"/", b"", {}), (), NOW)
+    assert early is not None
+    assert early.reason is RejectReason.MISSING_HEADER
     assert judge_paypal(paypal(auth_algo="SHA1withRSA")) is RejectReason.UNSUPPORTED_VERSION
     assert judge_paypal(paypal(transmission_sig="!")) is RejectReason.MALFORMED_SIGNATURE
     for url in (
@@ -221,7 +269,15 @@ def test_what_is_no_certificate_is_named():
     verifier = PaypalVerifier(PaypalOptions())
     assert verifier.secret_problem(PEM) == ""
     assert verifier.secret_problem(b"junk") == "is not a certificate (PEM)"
-    assert "RSA key of 2048" in verifier.secret_problem(certificate(ec.generate_private_key(ec.SECP256R1())))
+    short = certificate(rsa.generate_private_key(65537, 1024))
+    assert "RSA key of 2048" in verifier.secret_problem(short)
+    other = certificate(ec.generate_private_key(ec.SECP256R1()))
+    assert "RSA key of 2048" in verifier.secret_problem(other)
+    der = x509.load_pem_x509_certificate(other).public_bytes(Encoding.DER)
+    curve = b"\x2a\x86\x48\xce\x3d\x03\x01"
+    unknown = base64.encodebytes(der.replace(curve + b"\x07", curve + b"\x63"))
+    pem = b"-----BEGIN CERTIFICATE-----\n" + unknown + b"-----END CERTIFICATE-----\n"
+    assert "RSA key of 2048" in verifier.secret_problem(pem), "also one of a kind that nobody here knows"
     assert verifier.sign(Request(b"POST", b"/", b"", {}), PINNED, NOW) == []
 
 

@@ -1,6 +1,8 @@
 """A digest has exactly one accepted spelling per encoding, case of hex and padding of base64url aside."""
 
+import binascii
 import hashlib
+import string
 
 import pytest
 from hypothesis import given
@@ -10,6 +12,11 @@ from sidecar.inbound.verify.digests import decode_digest, digest_pattern, encode
 
 ALGORITHMS = ["sha1", "sha256", "sha384", "sha512"]
 ENCODINGS = ["hex", "base64", "base64url"]
+ALPHABETS = {
+    "hex": string.hexdigits,
+    "base64": string.ascii_letters + string.digits + "+/",
+    "base64url": string.ascii_letters + string.digits + "-_",
+}
 
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
@@ -53,6 +60,22 @@ def test_anything_round_a_digest_is_refused(algorithm, encoding):
         if encoding == "base64url" and bad.rstrip(b"=") == text:
             continue
         assert not pattern.fullmatch(bad), bad
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_a_digest_is_written_in_its_alphabet(encoding):
+    """Each byte of it and no other, of all there are."""
+    text = encode_digest(encoding, hashlib.sha256(b"x").digest())
+    pattern = digest_pattern(encoding, "sha256")
+    taken = {byte for byte in range(256) if pattern.fullmatch(text[:5] + bytes([byte]) + text[6:])}
+    assert taken == set(ALPHABETS[encoding].encode())
+
+
+@pytest.mark.parametrize("encoding", ENCODINGS)
+def test_what_no_pattern_lets_through_is_not_guessed_at(encoding):
+    """A character that is none is an error, not passed over."""
+    with pytest.raises(binascii.Error):
+        decode_digest(encoding, b"AA!AA")
 
 
 @pytest.mark.parametrize("encoding", ["base64", "base64url"])

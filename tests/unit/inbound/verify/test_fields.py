@@ -22,6 +22,7 @@ def test_byte_sequences_by_label():
         "A=:eA==:",
         "a=eA==",
         "a=:eA=:",
+        "a=:eHg==:",
         "a=:e-A=:",
         "a=:eA==:,",
         "a=:eA==:;x",
@@ -47,6 +48,11 @@ def test_inner_lists_with_parameters():
         )
     }
     assert list(parse_inner_lists('a=("x"),b=()') or ()) == ["a", "b"]
+
+
+def test_a_text_is_all_that_its_quotes_hold():
+    """From the first character to the last."""
+    assert (parse_inner_lists('a=();keyid="abc"') or {})["a"].parameters == {"keyid": "abc"}
 
 
 @pytest.mark.parametrize(

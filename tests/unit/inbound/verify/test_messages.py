@@ -73,6 +73,25 @@ def test_each_component_has_its_value(name, value):
 
 
 @pytest.mark.parametrize(
+    ("url", "name", "value"),
+    [
+        (b"http://H:80/", "@authority", "h"),
+        (b"http://h:443/", "@authority", "h:443"),
+        (b"https://h:80/", "@authority", "h:80"),
+        (b"http://h/", "@scheme", "http"),
+        (b"https://h", "@path", "/"),
+        (b"https://h", "@query", "?"),
+        (b"https://h", "@request-target", "/"),
+        (b"https://h?x", "@request-target", "/?x"),
+    ],
+)
+def test_a_component_of_the_url_has_its_value_where_the_url_is_short(url, name, value):
+    """The default port of its scheme is left out; an empty path is a slash, no query a question mark."""
+    params = f'("{name}" "content-digest"){CREATED}'
+    assert judge(params, shared([f'"{name}": {value}', COVERED], params), url=url) == "a"
+
+
+@pytest.mark.parametrize(
     ("name", "reason"),
     [("@status", "unsupported_version"), ("x-none", "missing_header"), ('x-a";sf "@path', "unsupported_version")],
 )
@@ -94,6 +113,7 @@ def test_components_that_we_do_not_take_are_refused(name, reason):
         ("", {"max_age": 0.0}, "a"),
         (";created=1699999700", {}, "a"),
         (";created=1699999699", {}, RejectReason.STALE_TIMESTAMP),
+        (";created=1700000300", {}, "a"),
         (";created=1700000301", {}, RejectReason.FUTURE_TIMESTAMP),
         (f"{CREATED};expires=1699999999", {}, RejectReason.STALE_TIMESTAMP),
         (f"{CREATED};expires=1700000000", {}, "a"),
@@ -107,6 +127,36 @@ def test_parameters_are_judged(params, options, verdict):
     """Times, algorithm, key id, and what must be covered."""
     text = f'("content-digest"){params}'
     assert judge(text, shared([COVERED], text), options=Rfc9421Options(**options)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("params", "detail"),
+    [
+        ("", "created"),
+        (f'{CREATED};keyid="j"', "keyid"),
+        (';created=1699999699;keyid="k"', "301 s old, at most 300 s"),
+        (';created=1700000301;keyid="k"', "301 s ahead, at most 300 s"),
+    ],
+)
+def test_the_parameter_that_is_wrong_is_named(params, detail):
+    """For the operator."""
+    keyid = "k" if "keyid" in params else ""
+    headers = {b"signature": b"sig=:eA==:", b"signature-input": f'sig=("content-digest"){params}'.encode()}
+    request = Request(b"POST", b"/in", b"", headers, b"x", URL)
+    assert MessageVerifier(Rfc9421Options(keyid=keyid)).verify(request, (SECRET,), NOW).detail == detail
+
+
+def test_what_a_signature_needs_of_a_request_is_known_beforehand():
+    """Its three headers and those that must be signed, the URL, and the body."""
+    verifier = MessageVerifier(Rfc9421Options(covered=("X-A", "@method")))
+    assert verifier.reads == {b"signature", b"signature-input", b"content-digest", b"x-a"}
+    assert (verifier.needs_url, verifier.needs_body, verifier.unverified) == (True, True, False)
+    assert (verifier.fetches, verifier.masked, verifier.can_sign) == (None, frozenset(), True)
+    assert not MessageVerifier(Rfc9421Options(alg="ed25519")).can_sign
+    assert (verifier.tolerance_ms, MessageVerifier(Rfc9421Options(max_age=0.0)).tolerance_ms) == (300_000, None)
+    early = verifier.precheck(Request(b"POST", b"/in", b"", {}, b"", URL), (SECRET,), NOW)
+    assert early is not None
+    assert early.reason is RejectReason.MISSING_HEADER
 
 
 def test_one_query_parameter_may_be_signed():
@@ -157,6 +207,9 @@ def test_labels_must_agree_and_any_right_signature_is_enough():
     assert judge(PARAMS, good, label="other") is RejectReason.MISSING_HEADER
     two = PARAMS + f',b=("x-none"){CREATED}'
     assert judge(two, good, Signature=b"sig=:" + base64.b64encode(good) + b":,b=:eA==:") == "a"
+    twice = f"{PARAMS},b={PARAMS}"
+    assert judge(twice, good, Signature=b"sig=:" + base64.b64encode(good) + b":,b=:eA==:") == "a"
+    assert judge(f"{PARAMS},sig={PARAMS}", good, label="unknown") == "a"
     assert judge(PARAMS, b"x") is RejectReason.WRONG_SECRET
     assert judge(PARAMS, good, secrets=(Secret("o", base64.b64encode(b"other")), SECRET)) == "a"
     assert judge(PARAMS, good, secrets=(Secret("b", b"!"),)) is RejectReason.WRONG_SECRET
@@ -204,22 +257,57 @@ def test_each_algorithm(alg, sign, key):
     assert verifier.sign(Request(b"POST", b"/", b"", {}, b"", URL), secret, NOW) == []
 
 
+def test_an_ecdsa_signature_has_one_spelling():
+    """64 bytes, though a zero in between would not change its numbers."""
+    options, secret = Rfc9421Options(alg="ecdsa-p256-sha256"), Secret("p", P256_PUBLIC)
+    good = ecdsa(base([COVERED], PARAMS))
+    padded = good[:32] + b"\0" + good[32:]
+    assert judge(PARAMS, padded, options=options, secrets=(secret,)) is RejectReason.WRONG_SECRET
+
+
+def test_the_body_is_not_looked_at_before_it_is_there():
+    """The head alone does not refuse it."""
+    headers = {
+        b"signature": b"sig=:eA==:",
+        b"signature-input": f"sig={PARAMS}".encode(),
+        b"content-digest": DIGEST.encode(),
+    }
+    request = Request(b"POST", b"/in", b"", headers, b"", URL)
+    assert MessageVerifier(Rfc9421Options()).precheck(request, (SECRET,), NOW) is None
+
+
 def test_the_shared_key_signs_what_is_accepted():
     """With everything that must be covered; without a component there is no signature."""
     options = Rfc9421Options(covered=("x-a", "@authority"), keyid="k")
     verifier = MessageVerifier(options)
     request = Request(b"POST", b"/in", b"x=1", {b"x-a": b"v"}, b"x", URL)
     headers = {n.lower(): v for n, v in verifier.sign(request, SECRET, NOW)}
+    assert headers[b"content-digest"] == DIGEST.encode()
+    assert headers[b"signature-input"] == (
+        b'sig1=("@method" "@target-uri" "content-digest" "@authority" "x-a");created=1700000000;keyid="k";alg="hmac-sha256"'
+    )
     signed = Request(b"POST", b"/in", b"x=1", {**request.headers, **headers}, b"x", URL)
     assert verifier.verify(signed, (SECRET,), NOW) == Accepted("a")
     assert verifier.sign(Request(b"POST", b"/in", b"", {}, b"x", URL), SECRET, NOW) == []
+    plain = MessageVerifier(Rfc9421Options())
+    made = {n.lower(): v for n, v in plain.sign(request, SECRET, NOW)}
+    signed = Request(b"POST", b"/in", b"x=1", {**request.headers, **made}, b"x", URL)
+    assert plain.verify(signed, (SECRET,), NOW) == Accepted("a")
     assert verifier.sign(Request(b"POST", b"/in", b"", {b"x-a": b"v"}, b"x", None), SECRET, NOW) == []
     assert (
         MessageVerifier(Rfc9421Options()).sign(Request(b"POST", b"/", b"", {}, b"", URL), Secret("b", b"!"), NOW) == []
     )
     assert verifier.secret_problem(b"") == "is empty"
-    assert verifier.secret_problem(b"!") == "is not base64"
+    assert verifier.secret_problem(b"!") == verifier.secret_problem(SECRET.value + b"~") == "is not base64"
+    short = rsa.generate_private_key(65537, 1024).public_key()
+    pem = short.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+    der = base64.b64encode(RSA.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo))
+    assert MessageVerifier(Rfc9421Options(alg="rsa-pss-sha512")).secret_problem(der) == ""
+    for key in (pem, P256_PUBLIC, der[:8] + b"!" + der[8:]):
+        assert "2048 bits" in MessageVerifier(Rfc9421Options(alg="rsa-pss-sha512")).secret_problem(key)
     assert b"x-a" in verifier.reads
+    foreign = MessageVerifier(Rfc9421Options(keyid="ключ")).sign(request, SECRET, NOW)
+    assert len(foreign) == 3, "a key id that is not Latin-1 does not raise"
     with pytest.raises(ValueError, match="covered"):
         MessageVerifier(Rfc9421Options(covered=("@nothing", "a b")))
 

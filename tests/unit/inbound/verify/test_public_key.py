@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inbound.verify.options import EcdsaOptions, Ed25519Options, TimestampOptions
+from sidecar.inbound.verify.options import EcdsaOptions, Ed25519Options, EntryOptions, TimestampOptions
 from sidecar.inbound.verify.public_key import EcdsaVerifier, Ed25519Verifier, ecdsa_key, ed25519_key
 from sidecar.inbound.verify.request import Accepted, Rejected, Request, Secret
 from sidecar.model import RejectReason
@@ -55,6 +55,22 @@ def test_ecdsa_over_timestamp_and_body():
     assert judge(CURVE, good, secrets=(Secret("b", b"junk"),)) is RejectReason.WRONG_SECRET
 
 
+def test_one_good_signature_of_several_is_enough():
+    """As while a provider changes its key."""
+    verifier = Ed25519Verifier(Ed25519Options(header="Sig", signed="{body}", entries=EntryOptions(key="v1")))
+    entry = b"v1=%b" % ED25519.sign(b"x").hex().encode()
+    wrong = b"v1=%b" % ED25519.sign(b"y").hex().encode()
+    assert judge(verifier, b"%b,%b" % (wrong, entry)) == "a"
+    assert judge(verifier, b"%b,%b" % (entry, wrong)) == "a"
+    assert judge(verifier, b"%b,%b" % (wrong, wrong)) is RejectReason.WRONG_SECRET
+    verifier = EcdsaVerifier(EcdsaOptions(header="Sig|Time", signed="{body}"))
+    good, other = (base64.b64encode(P256.sign(body, ECDSA(SHA256()))) for body in (b"x", b"y"))
+    secrets = (Secret("a", P256_PUBLIC),)
+    assert judge(verifier, good, secrets=secrets, stamp=other) == "a"
+    assert judge(verifier, other, secrets=secrets, stamp=good) == "a"
+    assert judge(verifier, other, secrets=secrets, stamp=other) is RejectReason.WRONG_SECRET
+
+
 def test_nobody_but_the_provider_signs():
     """Neither can a late delivery be signed afresh."""
     for verifier in (EDWARDS, CURVE):
@@ -66,6 +82,7 @@ def test_keys_are_taken_in_their_own_form_only():
     """And a text says what is wrong with any other."""
     pem = P256.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
     assert not isinstance(ecdsa_key(pem), str)
+    assert ecdsa_key(P256_PUBLIC[:8] + b"!" + P256_PUBLIC[8:]) == "is not a public key (SPKI in base64, or PEM)"
     assert ecdsa_key(b"!") == ecdsa_key(base64.b64encode(b"x")) == "is not a public key (SPKI in base64, or PEM)"
     for key in (generate_private_key(SECP384R1()), rsa.generate_private_key(65537, 2048)):
         der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -94,3 +111,13 @@ def test_der_may_be_written_in_each_encoding(encoding):
     }[encoding]
     verifier = EcdsaVerifier(EcdsaOptions(header="Sig", encoding=encoding, signed="{body}"))
     assert judge(verifier, text, secrets=(Secret("a", P256_PUBLIC),)) == "a"
+
+
+@pytest.mark.parametrize("encoding", ["hex", "base64", "base64url"])
+@pytest.mark.parametrize("padding", [b"", b"=", b"=="])
+def test_a_der_signature_of_any_length_is_refused_and_never_raises(encoding, padding):
+    """Also where its length is none that base64 can have."""
+    verifier = EcdsaVerifier(EcdsaOptions(header="Sig", encoding=encoding, signed="{body}"))
+    secrets = (Secret("a", P256_PUBLIC),)
+    for n in range(1, 150):
+        assert isinstance(judge(verifier, b"A" * n + padding, secrets=secrets), RejectReason)

@@ -24,6 +24,9 @@ REQUEST = Request(
         ("100%s {timestamp}%{body}%d", b"100%s 17%BODY%d"),
         ("{timestamp}{timestamp}{body}", b"1717BODY"),
         ("{body}ü", "BODYü".encode()),
+        ("{body}~", b"BODY~"),
+        ("{timestamp}x", b"17x"),
+        ("{{{timestamp}{body}", b"{17BODY"),
     ],
 )
 def test_parts_are_joined_in_order(template, message):
@@ -41,6 +44,7 @@ def test_it_tells_what_it_takes_in():
     parts = parse_signed("{header:Svix-Id|Webhook-Id}.{timestamp}.{body}")
     assert parts.headers == [(b"svix-id", b"webhook-id")]
     assert parts.uses == {"timestamp", "body"}
+    assert parse_signed("{query:a};{body}").uses == {"query", "body"}
 
 
 @pytest.mark.parametrize(
@@ -53,6 +57,7 @@ def test_it_tells_what_it_takes_in():
         "{body",
         "body}",
         "{bdy}",
+        "{bdy}{body}",
         "{header:}",
         "{header:a b}",
         "{header:x_y}",
@@ -105,6 +110,12 @@ LISTED = Request(b"POST", b"/in put", b"a=1&b=%32?x", {b"names": b"B, a,names", 
 def test_parts_for_single_providers(template, message):
     """Query values, optional parts, listed headers, and Contentful's way of escaping."""
     assert parse_signed(template).message(LISTED, b"17") == message
+
+
+def test_a_listed_header_that_is_missing_counts_as_empty():
+    """Its name is signed all the same."""
+    request = Request(b"POST", b"/in", b"", {b"names": b"names,none"}, b"")
+    assert parse_signed("{headers:names}").message(request, b"") == b"names:names,none;none:"
 
 
 def test_a_target_without_a_query_has_no_mark():

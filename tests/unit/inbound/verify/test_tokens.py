@@ -1,6 +1,7 @@
 """Tokens: one algorithm, the claims that the source asks for, times judged at the moment that is handed in."""
 
 import hashlib
+import hmac
 import json
 
 import jwt
@@ -53,6 +54,12 @@ HS = JwtOptions(header="T", prefix="", algorithm="HS256")
     ("options", "claims", "verdict"),
     [
         ({}, {}, "a"),
+        ({}, {"nbf": 0}, "a"),
+        ({}, {"exp": (1 << 40) - 1}, "a"),
+        ({}, {"exp": 1 << 40}, RejectReason.MALFORMED_TIMESTAMP),
+        ({}, {"nbf": NOW_S + 60.001}, RejectReason.FUTURE_TIMESTAMP),
+        ({"max_age": 300.0}, {"iat": NOW_S + 300}, "a"),
+        ({"body_claim": "h"}, {"h": "\ud800"}, RejectReason.BODY_NOT_COVERED),
         ({"issuers": ("i", "j")}, {"iss": "j"}, "a"),
         ({"issuers": ("i",)}, {"iss": "k"}, RejectReason.WRONG_CLAIM),
         ({"issuers": ("i",)}, {}, RejectReason.WRONG_CLAIM),
@@ -74,6 +81,7 @@ HS = JwtOptions(header="T", prefix="", algorithm="HS256")
         ({}, {"nbf": NOW_S + 60}, "a"),
         ({}, {"nbf": NOW_S + 61}, RejectReason.FUTURE_TIMESTAMP),
         ({"max_age": 300.0}, {"iat": NOW_S - 300}, "a"),
+        ({"max_age": 300.0}, {"iat": NOW_S - 300.2}, RejectReason.STALE_TIMESTAMP),
         ({"max_age": 300.0}, {"iat": NOW_S - 301}, RejectReason.STALE_TIMESTAMP),
         ({"max_age": 300.0}, {"iat": NOW_S + 301}, RejectReason.FUTURE_TIMESTAMP),
         ({"max_age": 300.0}, {}, RejectReason.WRONG_CLAIM),
@@ -82,6 +90,80 @@ HS = JwtOptions(header="T", prefix="", algorithm="HS256")
 def test_claims_are_judged_one_by_one(options, claims, verdict):
     """Each with its reason."""
     assert judge(JwtOptions(header="T", prefix="", algorithm="HS256", **options), token(claims)) == verdict
+
+
+@pytest.mark.parametrize(
+    ("options", "claims", "detail"),
+    [
+        ({"issuers": ("i",)}, {}, "iss"),
+        ({"audience": "me"}, {}, "aud"),
+        ({"email": "e"}, {}, "email"),
+        ({"needs_expiry": True}, {}, "exp"),
+        ({"max_age": 300.0}, {}, "iat"),
+        ({}, {"nbf": "x"}, "nbf"),
+        ({"max_age": 300.0}, {"iat": NOW_S - 301}, "301 s old, at most 300 s"),
+        ({"max_age": 300.0}, {"iat": NOW_S + 301}, "301 s ahead, at most 300 s"),
+    ],
+)
+def test_the_claim_that_is_wrong_is_named(options, claims, detail):
+    """For the operator."""
+    verifier = JwtVerifier(JwtOptions(header="T", prefix="", algorithm="HS256", **options))
+    made = jwt.PyJWS().encode(json.dumps(claims).encode(), TEXT, "HS256").encode()
+    assert verifier.verify(Request(b"POST", b"/", b"", {b"t": made}, b""), (SHARED,), NOW).detail == detail
+
+
+def test_what_a_token_needs_of_a_request_is_known_beforehand():
+    """Its header, which is shown to nobody; the URL only where it is the audience and nothing else is."""
+    verifier = JwtVerifier(HS)
+    assert (verifier.reads, verifier.masked) == ({b"t"}, {b"t"})
+    assert (verifier.needs_body, verifier.unverified, verifier.can_sign, verifier.needs_url) == (
+        True,
+        False,
+        True,
+        False,
+    )
+    assert (verifier.fetches, verifier.tolerance_ms) == (None, None)
+    assert verifier.precheck(Request(b"POST", b"/", b"", {}, b""), (SHARED,), NOW).reason is RejectReason.MISSING_HEADER
+    assert JwtVerifier(JwtOptions(needs_audience=True)).needs_url
+    assert not JwtVerifier(JwtOptions(needs_audience=True, audience="me")).needs_url
+    assert not JwtVerifier(PUBLIC).can_sign
+    assert JwtVerifier(JwtOptions(max_age=300.0)).tolerance_ms == 300_000
+
+
+@pytest.mark.parametrize(("size", "verdict"), [(8192, "a"), (8193, RejectReason.MALFORMED_SIGNATURE)])
+def test_a_header_of_up_to_8_kib_is_read(size, verdict):
+    """Nobody's token is longer."""
+    made = token({})
+    assert judge(JwtOptions(header="T", prefix="P" * (size - len(made)), algorithm="HS256"), made) == verdict
+
+
+@pytest.mark.parametrize("algorithm", ["HS256", "HS384", "HS512"])
+def test_each_shared_algorithm_is_what_its_name_says(algorithm):
+    """With every secret, until one is right."""
+    options = JwtOptions(header="T", prefix="", algorithm=algorithm)
+    secrets = (Secret("o", b"another secret"), Secret("a", TEXT * 2))
+    assert judge(options, token({}, TEXT * 2, algorithm), secrets) == "a"
+
+
+def test_a_secret_may_be_short():
+    """Its length is the provider's choice."""
+    made = jwt.utils.base64url_encode(b'{"alg":"HS256"}') + b".e30"
+    signature = hmac.digest(b"k", made, "sha256")
+    assert judge(HS, made + b"." + jwt.utils.base64url_encode(signature), (Secret("a", b"k"),)) == "a"
+    assert JwtVerifier(HS).secret_problem(b"k") == ""
+
+
+def test_what_is_no_utf_8_is_compared_all_the_same():
+    """With its replacement, so that nothing raises."""
+    options = JwtOptions(header="T", prefix="", algorithm="HS256", needs_audience=True)
+    url = b"https://h/\xff"
+    assert judge(options, token({"aud": "https://h/\ufffd"}), url=url) == "a"
+    ((_, value),) = JwtVerifier(options).sign(Request(b"POST", b"/", b"", {}, b"", url), SHARED, NOW)
+    assert judge(options, value, url=url) == "a"
+    plaid = JwtVerifier(JwtOptions(header="T", prefix="", algorithm="ES256", key_api="https://p/get"))
+    request = Request(b"POST", b"/", b"", {b"t": token({}, EC, "ES256", kid="2")}, b"")
+    asked = json.loads(plaid.verify(request, (Secret("c", b"id:\xff"),), NOW).fetch.post)
+    assert asked["secret"] == "\ufffd"
 
 
 @pytest.mark.parametrize("value", ["nan", True, -1, 1 << 50, "1700000000", [1], float("nan"), float("inf")])
@@ -153,6 +235,9 @@ def test_public_keys_given_as_a_document_are_found_by_their_id():
     assert judge(PUBLIC, RS, (Secret("k", document.value, not_after_ms=1),)) is RejectReason.RETIRED_SECRET
     es = JwtOptions(header="T", prefix="", algorithm="ES256")
     assert judge(es, token({}, EC, "ES256", kid="2"), (document,)) == "k"
+    nameless = {name: value for name, value in jwk(RSA, "").items() if name != "kid"}
+    assert judge(PUBLIC, token({}, RSA, "RS256"), (Secret("k", jwks(nameless, jwk(EC, "2"))),)) == "k"
+    assert judge(PUBLIC, token({}, RSA, "RS256"), (document,)) is RejectReason.UNKNOWN_KEY
 
 
 FETCHING = JwtOptions(header="T", prefix="", algorithm="RS256", jwks_url="https://k/jwks")
@@ -191,6 +276,9 @@ def test_plaids_keys_are_asked_for_one_by_one():
     assert verifier.verify(request, credentials, NOW).reason is RejectReason.UNKNOWN_KEY
     assert verifier.secret_problem(b"id:secret") == ""
     assert "client_id:secret" in verifier.secret_problem(b"junk")
+    assert "client_id:secret" in verifier.secret_problem(b":secret"), "an id is never empty"
+    assert verifier.secret_problem(b"i:s") == ""
+    assert verifier.secret_problem(b'{"a": 1}') == "is not a JWKS document"
     assert verifier.secret_problem(jwks(jwk(EC, "2"))) == ""
     assert verifier.fetches == ()
 
@@ -215,6 +303,19 @@ def test_shared_secrets_sign_what_is_accepted():
     request = Request(b"POST", b"/in", b"", {}, b"x", b"https://h/in?x=1")
     ((name, value),) = JwtVerifier(options).sign(request, SHARED, NOW)
     assert (name, judge(options, value)) == (b"T", "a")
+    assert jwt.decode(value, options={"verify_signature": False}) == {
+        "iss": "i",
+        "aud": "https://h/in?x=1",
+        "email": "e",
+        "email_verified": True,
+        "iat": NOW_S,
+        "exp": NOW_S + 300,
+        "h": HASH,
+    }
+    for more in ({"max_age": 300.0}, {"needs_expiry": True}, {"audience": "me"}):
+        one = JwtOptions(header="T", prefix="", algorithm="HS256", **more)
+        ((_, value),) = JwtVerifier(one).sign(request, SHARED, NOW)
+        assert judge(one, value) == "a"
     ((_, value),) = JwtVerifier(HS).sign(request, SHARED, NOW)
     assert judge(HS, value) == "a"
     assert JwtVerifier(PUBLIC).sign(request, SHARED, NOW) == []

@@ -89,6 +89,16 @@ def test_what_is_missing_is_named():
     assert judge(signed=URL, secrets=(Secret("a", b"token", not_after_ms=0),)) is RejectReason.RETIRED_SECRET
 
 
+def test_what_the_head_decides_is_refused_before_the_body_is_read():
+    """A signature that is missing or none; a body costs nothing until then."""
+    verifier = TwilioVerifier(TwilioOptions())
+    assert verifier.needs_url
+    for headers in ({}, {b"x-twilio-signature": b"!"}):
+        assert verifier.precheck(Request(b"POST", b"/in", b"", headers, b"", URL), (SECRET,), 0) is not None
+    signed = {b"x-twilio-signature": signature(URL)}
+    assert verifier.precheck(Request(b"POST", b"/in", b"", signed, b"", URL), (SECRET,), 0) is None
+
+
 def test_it_signs_what_it_accepts():
     """Forms, and nothing that could not be verified."""
     verifier = TwilioVerifier(TwilioOptions())

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from sidecar.model import Delivery, Event, format_event_id
 from sidecar.outbound.deliver.headers import (
+    _LINE_STARTS,
     Template,
     build_head,
     check_header,
@@ -37,6 +38,7 @@ def parsed(block: bytes) -> Headers:
     """Take header lines apart; every one must be well-formed."""
     lines = block.split(b"\r\n")
     assert all(b"\r" not in line and b"\n" not in line and b"\0" not in line for line in lines)
+    assert all(b": " in line for line in lines if line)
     return [(name, value) for name, sep, value in (line.partition(b": ") for line in lines) if name or sep]
 
 
@@ -121,6 +123,8 @@ def test_what_connection_names_does_not_pass() -> None:
         ]
     )
     assert theirs(made) == [(b"X-A", b"1"), (b"X-B", b"5")]
+    other = [(b"Connection", b"X-A~, ~X-A"), (b"X-A", b"1")]
+    assert theirs(event(other)) == [(b"X-A", b"1")], "a name that only looks like it"
 
 
 def test_connection_cannot_take_away_what_is_ours() -> None:
@@ -171,8 +175,12 @@ def test_whatever_the_headers_the_head_is_well_formed(headers: Headers) -> None:
 
 def test_many_made_up_names_do_not_fill_the_memory() -> None:
     """What is remembered about names is bounded, and still right afterwards."""
+    kept = set()
     for n in range(5000):
         forward_block(event([(b"X-Made-Up-%d" % n, b"1")]))
+        kept.add(len(_LINE_STARTS))
+    assert max(kept) == 2048
+    assert b"X-Made-Up-4999" in _LINE_STARTS
     assert theirs(event([(b"X-Made-Up-1", b"1"), (b"Host", b"x")])) == [(b"X-Made-Up-1", b"1")]
 
 
@@ -185,6 +193,7 @@ def test_what_the_sender_s_side_looked_like_is_ours_to_say() -> None:
     assert values(headers, b"X-Forwarded-For") == [b"192.0.2.7"]
     assert values(headers, b"X-Forwarded-Proto") == [b"https"]
     assert values(headers, b"X-Forwarded-Host") == []
+    assert values(sent(event(forwarded_host=b"hooks.example")), b"X-Forwarded-Host") == [b"hooks.example"]
 
 
 def test_the_event_is_named() -> None:
@@ -240,6 +249,9 @@ def test_talk_of_an_idempotency_key_is_not_one() -> None:
         (b"PURGE", b"", [b"0"]),
         (b"GET", b"", []),
         (b"HEAD", b"", []),
+        (b"OPTIONS", b"", []),
+        (b"DELETE", b"", []),
+        (b"TRACE", b"", []),
         (b"GET", b"abc", [b"3"]),
     ],
 )
@@ -253,6 +265,7 @@ def test_the_request_line() -> None:
     """The same method, the destination's path, HTTP/1.1."""
     head = build_head(template("http://app{path}"), Delivery(event(method=b"PUT", query=b"a=1"), "app"))
     assert head.startswith(b"PUT /in?a=1 HTTP/1.1\r\nHost: app\r\n")
+    assert build_head(template(), Delivery(event(method=b"PURGE"), "app")).startswith(b"PURGE /x HTTP/1.1\r\n")
 
 
 def test_a_method_that_is_none_becomes_post() -> None:
@@ -319,7 +332,26 @@ def test_own_headers_that_cannot_be_sent_are_refused(name: bytes, value: bytes) 
 @pytest.mark.parametrize("name", [b"X-A", b"X_A", b"Authorization", b"Idempotency-Key"])
 def test_own_headers_that_can(name: bytes) -> None:
     """Also with an underscore: the operator knows the backend."""
-    check_header(name, "tab\tand ü".encode())
+    check_header(name, "tab\tand ü~".encode())
+
+
+def test_what_is_said_of_a_header_that_is_ours() -> None:
+    """For Host also where it can be set."""
+    with pytest.raises(ValueError, match=r"itself; for Host there is the setting host$"):
+        check_header(b"HOST", b"x")
+    with pytest.raises(ValueError, match=r"itself$"):
+        check_header(b"Content-Length", b"1")
+
+
+def test_a_head_byte_for_byte() -> None:
+    """The destination's own header in the place of the sender's, in a line that is gone without a trace."""
+    made = event([(b"X-Token", b"a"), (b"X-A", b"1")])
+    assert build_head(template(headers=[(b"X-Token", b"t")]), Delivery(made, "app")) == (
+        b"POST /x HTTP/1.1\r\nHost: app\r\nContent-Length: 4\r\nX-A: 1\r\n"
+        b"Webhook-Sidecar-Event-Id: %b\r\nWebhook-Sidecar-Source: orders\r\n"
+        b"Webhook-Sidecar-Received-At: 2023-11-14T22:13:20.123Z\r\nIdempotency-Key: %b-app\r\n"
+        b"Webhook-Sidecar-Attempt: 1\r\nX-Token: t\r\n\r\n" % (ID.encode(), ID.encode())
+    )
 
 
 @pytest.mark.parametrize("host", ["", "a b", "a\r\nb", "ä"])
@@ -342,6 +374,15 @@ def test_fresh_signatures_replace_the_old_ones_and_say_so() -> None:
     assert values(headers, b"Idempotency-Key") == [ID.encode() + b"-app"]
     assert values(sent(made), b"Stripe-Signature") == [b"old"]
     assert values(sent(made), b"Webhook-Sidecar-Resigned") == []
+
+
+def test_a_signature_may_be_several_headers() -> None:
+    """Each in a line of its own, as where the time is signed, too."""
+    headers = sent(event(), [(b"X-Signature", b"s"), (b"X-Timestamp", b"1")])
+    assert [h for h in headers if h[0] in (b"X-Signature", b"X-Timestamp")] == [
+        (b"X-Signature", b"s"),
+        (b"X-Timestamp", b"1"),
+    ]
 
 
 def test_a_fresh_signature_does_not_undo_the_operator_s_word() -> None:

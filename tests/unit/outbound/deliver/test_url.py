@@ -59,6 +59,7 @@ def test_whom_to_dial_and_what_to_call_it(url: str, scheme: str, host: str, port
         ("unix:/run/app.sock", b"a=1", b"/?a=1"),
         ("unix:/run/app.sock:/in", b"a=1", b"/in?a=1"),
         ("unix:/run/app.sock:{path}", b"", b"/hooks/a"),
+        ("http://app/~me", b"", b"/~me"),
     ],
 )
 def test_what_stands_in_the_request_line(url: str, query: bytes, line: bytes) -> None:
@@ -67,8 +68,15 @@ def test_what_stands_in_the_request_line(url: str, query: bytes, line: bytes) ->
 
 
 def test_the_socket_of_a_unix_url() -> None:
-    """Everything up to the next colon."""
+    """Everything up to the next colon; as long as the kernel takes it. Other URLs have none."""
     assert parse_url("unix:/run/app-1.sock:/in").socket == "/run/app-1.sock"
+    assert len(parse_url("unix:/run/" + "x" * 102).socket) == 107
+    assert parse_url("http://app").socket == ""
+
+
+def test_a_target_has_no_query_and_no_hole_unless_it_says_so() -> None:
+    """Then its path is all there is of it, and the event's query is appended."""
+    assert request_target(Target(scheme="http", authority=b"app", before=b"/in"), b"/p", b"q") == b"/in?q"
 
 
 def test_an_edited_event_cannot_write_lines_of_its_own() -> None:
@@ -126,6 +134,8 @@ def test_a_request_target_is_always_one_word(path: bytes, query: bytes) -> None:
         ("unix:/run/", "absolute socket path"),
         ("unix:", "absolute socket path"),
         ("unix:/run/{path}", "socket's path"),
+        ("unix:/run/a{", "socket's path"),
+        ("unix:/run/a}", "socket's path"),
         ("unix:/run/" + "x" * 103, "107 bytes"),
         ("unix:/run/app.sock:in", "starts with"),
     ],
