@@ -46,7 +46,7 @@ STOP_S = 20.0
 SLACK_S = 5.0  # of the exit, on a busy machine
 SLOW_S = 0.1
 AFTER_S = 60.0
-CONTROL_DRAINS = 6
+CONTROL_DRAINS = 25
 ENDS = ("alone", "alone", "kill", "kill", "twice", "reload", "early")
 PLAIN = (sys.executable, "-m", "sidecar")
 
