@@ -16,13 +16,13 @@ from sidecar.errors import SidecarError
 from sidecar.journal import Journal
 from sidecar.journal.lookups import AuditScan
 from sidecar.journal.records import CorruptRecord, event_slots, split_key
-from sidecar.journal.types import AuditRow, EventView, JournalOptions
+from sidecar.journal.types import AuditReport, AuditRow, EventView, JournalOptions
 from sidecar.journal.view import View
 from sidecar.model import Attempt, State
 from sidecar.outbound.deadletter import DeadLetterOptions, DeadLetters
 from sidecar.outbound.retry import RetryPolicy
 
-__all__ = ["Accepted", "Got", "History", "Stored", "compare", "digest", "read_journal"]
+__all__ = ["Accepted", "Got", "History", "Stored", "audited", "compare", "digest", "read_journal"]
 
 EARLY_MS = 60  # a clock read at either end, rounded
 
@@ -181,6 +181,14 @@ def too_early(log: Iterable[Attempt], policy: RetryPolicy) -> Iterator[str]:
         before = attempt
 
 
+def audited(view: View) -> AuditReport:
+    """A full audit in one look, however long it takes."""
+    audit = AuditScan(full=True, patience_s=None)
+    while not audit.step(view):
+        pass
+    return audit.result()
+
+
 def read_journal(journal: Path, letters: Path) -> Stored:
     """Read everything that a process left, read only.
 
@@ -196,10 +204,7 @@ def read_journal(journal: Path, letters: Path) -> Stored:
         with environment.env.begin() as txn:
             view = View(environment, txn, Clock())
             view.extend(None)
-            audit = AuditScan(full=True, patience_s=None)
-            while not audit.step(view):
-                pass
-            report = audit.result()
+            report = audited(view)
             found.rows, found.quarantined = report.rows, report.quarantined
             for key, block in txn.cursor(db=view.db[b"events"]):
                 first = split_key(bytes(key))

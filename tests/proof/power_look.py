@@ -15,12 +15,12 @@ import lmdb
 
 from sidecar.errors import SidecarError
 from sidecar.journal import Journal
-from sidecar.journal.lookups import AuditScan
 from sidecar.journal.records import bodies_key, deliveries_key, event_slots, history_key, split_key
 from sidecar.journal.types import JournalOptions
 from sidecar.journal.view import View
 from sidecar.model import State, parse_event_id
 from sidecar.outbound.deadletter import DeadLetterOptions, DeadLetters
+from tests.proof.history import audited
 from tests.proof.shard import Job
 from tests.support.clocks import FakeClock
 from tests.support.journals import make_claim
@@ -121,10 +121,7 @@ class Looker:
         with environment.env.begin() as txn:
             view = View(environment, txn, FakeClock())
             view.extend(None)
-            audit = AuditScan(full=True, patience_s=None)
-            while not audit.step(view):
-                pass
-            report = audit.result()
+            report = audited(view)
             seen = self._events(view)
             if report.quarantined or view.corrupt:
                 wrong.append(f"{report.quarantined} damaged records")

@@ -17,6 +17,7 @@ from sidecar.journal import records
 from sidecar.outbound import letter as letters
 from tests.proof import oracles
 from tests.proof.shard import Job, Shard
+from tests.proof.spoil import spoil
 
 CHUNK = 5_000
 PATHS = (("id",), ("data", "list", "1", "n"), ("data", "s"), ("",))
@@ -52,21 +53,9 @@ NASTY = (
 )
 
 
-def mutate(job: Job, data: bytes) -> bytes:
-    """Change some bytes a little."""
-    rand, changed = job.rand, bytearray(data)
-    for _ in range(rand.choice((1, 1, 1, 3))):
-        at = rand.randrange(len(changed) + 1)
-        kind = rand.randrange(4)
-        if kind == 0 and at < len(changed):
-            changed[at] ^= 1 << rand.randrange(8)
-        elif kind == 1:
-            changed[at:at] = rand.choice(NASTY)
-        elif kind == 2:
-            del changed[at : at + rand.choice((1, 2, 9))]
-        else:
-            changed[at : at + 3] = rand.choice(NASTY)
-    return bytes(changed)
+def changed(job: Job, data: bytes) -> bytes:
+    """Some bytes, changed a little."""
+    return spoil(job.rand, [data], NASTY)
 
 
 class Targets:
@@ -93,35 +82,35 @@ class Targets:
         case = self.job.rand.choice(self.signed)
         headers, body = dict(case.request.headers), case.request.body
         if not case.verifier.reads or (self.job.rand.random() < 0.3 and case.verifier.needs_body):
-            body = mutate(self.job, body)
+            body = changed(self.job, body)
         else:
             name = self.job.rand.choice(sorted(case.verifier.reads))
-            headers[name] = mutate(self.job, headers.get(name, b""))
+            headers[name] = changed(self.job, headers.get(name, b""))
         return oracles.signature(case, headers, body)
 
     def field(self) -> str:
-        return oracles.field(mutate(self.job, oracles.BODY), self.job.rand.choice(PATHS))
+        return oracles.field(changed(self.job, oracles.BODY), self.job.rand.choice(PATHS))
 
     def pointer(self) -> str:
-        return oracles.pointer(mutate(self.job, b"/data/list/1/a~1b").decode("utf-8", "surrogateescape"))
+        return oracles.pointer(changed(self.job, b"/data/list/1/a~1b").decode("utf-8", "surrogateescape"))
 
     def slot(self) -> str:
-        return oracles.slot(mutate(self.job, self.samples.block), self.job.rand.choice((0, 1, 2, 3)))
+        return oracles.slot(changed(self.job, self.samples.block), self.job.rand.choice((0, 1, 2, 3)))
 
     def stored(self) -> str:
-        return oracles.stored(mutate(self.job, self.samples.payload))
+        return oracles.stored(changed(self.job, self.samples.payload))
 
     def delivery_row(self) -> str:
-        return oracles.delivery_row(mutate(self.job, self.samples.row))
+        return oracles.delivery_row(changed(self.job, self.samples.row))
 
     def ended(self) -> str:
-        return oracles.ended(mutate(self.job, self.samples.history))
+        return oracles.ended(changed(self.job, self.samples.history))
 
     def sealed(self) -> str:
-        return oracles.sealed(mutate(self.job, self.samples.letter))
+        return oracles.sealed(changed(self.job, self.samples.letter))
 
     def retry_after(self) -> str:
-        return oracles.retry_after(mutate(self.job, self.job.rand.choice(WAITS)))
+        return oracles.retry_after(changed(self.job, self.job.rand.choice(WAITS)))
 
 
 def some(job: Job) -> None:
