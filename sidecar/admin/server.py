@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
+import socket
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -21,15 +21,16 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 from sidecar.admin.api import PREFIX, Api
 from sidecar.admin.auth import REQUEST_HEADER, Gate, host_name, is_address
 from sidecar.admin.gateway import AdminOptions, Gateway
-from sidecar.admin.listen import bind_tcp, bind_unix, shown
 from sidecar.admin.probes import Probes
 from sidecar.admin.protocol import CappedServer
 from sidecar.admin.reply import ApiError, Call, Reply, Stream, json_reply
 from sidecar.errors import SidecarError
+from sidecar.listening import Door
 from sidecar.log import get_logger, safe_text
 
 __all__ = ["AdminServer"]
 
+_BACKLOG = 64
 _MAX_BODY = 256 << 10
 _MAX_HEADER_BYTES = 16 << 10
 _BODY_S = 10.0
@@ -62,8 +63,7 @@ class AdminServer:
         self._probes = Probes(gateway)
         self._api = Api(gateway)
         self._gate = self._new_gate(options.token)
-        self._sites: list[tuple[asyncio.Server, CappedServer]] = []
-        self._socket_inode: tuple[int, int] | None = None
+        self._sites: list[tuple[Door, CappedServer]] = []
         self.addresses: list[str] = []
 
     # --- life
@@ -108,40 +108,38 @@ class AdminServer:
         Raises:
             SidecarError: An address or the socket's path cannot be bound.
         """
-        loop = asyncio.get_running_loop()
         if self._options.socket:
-            sock = bind_unix(self._options.socket, 0o600)
-            status = os.stat(self._options.socket)
-            self._socket_inode = (status.st_dev, status.st_ino)
-            server = self._web_server(trusted=True)
-            self._sites.append((await loop.create_unix_server(server, sock=sock, backlog=64), server))
-            self.addresses.append(f"unix:{self._options.socket}")
+            await self._open(f"unix:{self._options.socket}", trusted=True)
         if self._options.listen:
-            server = self._web_server(trusted=False)
-            if self._options.listen.startswith("unix:"):
-                sock = bind_unix(self._options.listen.removeprefix("unix:"), 0o660)
-                self._sites.append((await loop.create_unix_server(server, sock=sock, backlog=64), server))
-                self.addresses.append(self._options.listen)
-            else:
-                sock = bind_tcp(self._options.listen)
-                self.addresses.append(shown(sock))
-                self._sites.append((await loop.create_server(server, sock=sock, backlog=64), server))
+            await self._open(self._options.listen, trusted=False)
+
+    async def _open(self, listen: str, *, trusted: bool) -> None:
+        loop = asyncio.get_running_loop()
+        server = self._web_server(trusted=trusted)
+
+        async def serve(sock: socket.socket) -> asyncio.Server:
+            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+            return await create(server, sock=sock, backlog=_BACKLOG)
+
+        door = Door(listen, serve, mode=0o600 if trusted else 0o660)
+        self._sites.append((door, server))
+        await door.open()
+        self.addresses.append(door.address)
+
+    async def look(self) -> None:
+        """See that both sites still accept; to be called twice a second."""
+        for door, _ in self._sites:
+            await door.look()
 
     async def close(self, timeout_s: float = 2.0) -> None:
         """Close the sites; answers under way get so long. Safe to call twice."""
         self._api.stop()
         sites, self._sites = self._sites, []
-        for listener, _ in sites:
-            listener.close()
+        for door, _ in sites:
+            door.close()
         for _, server in sites:
             server.pre_shutdown()
             await server.shutdown(timeout_s)
-        if self._socket_inode is not None:
-            with contextlib.suppress(OSError):
-                status = os.stat(self._options.socket)
-                if (status.st_dev, status.st_ino) == self._socket_inode:  # not a successor's
-                    os.unlink(self._options.socket)
-            self._socket_inode = None
 
     def _web_server(self, *, trusted: bool) -> CappedServer:
         async def handle(request: web.BaseRequest) -> web.StreamResponse:

@@ -113,7 +113,7 @@ class Daemon:
                 self.metrics, self.journal, self.dispatcher, self.dead_letters, self.clock, self._in_force
             )
             self._drain = Drain(self.listener, self.receiver, self.dispatcher, self._owed, self.clock)
-            self._heart = Heartbeat(self.metrics, self._notifier, self._admin.alive, self.clock)
+            self._heart = Heartbeat(self.metrics, self._notifier, self._admin.alive, self.clock, self._look)
             self._watcher = Watcher(settings.watched, self._files_changed)
             self._reload = Reload(
                 config_path, self._in_force, self._apply, self._watcher, self._notifier, self.metrics, self.clock
@@ -180,6 +180,10 @@ class Daemon:
         self._notifier.ready(doing(settings))
         if settings.admin.token is None:
             self._tell_console()
+
+    async def _look(self) -> None:
+        await self.listener.look()
+        await self._admin.look()
 
     def _tell_console(self) -> None:
         if self._show_console is not None and self._admin.console_url:

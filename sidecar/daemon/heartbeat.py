@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from sidecar.clock import Clock
 from sidecar.metrics import Metrics
@@ -22,13 +22,22 @@ class Heartbeat:
         notifier: Gives the sign of life.
         alive: Whether a restart would not help: only then is a sign given.
         clock: The machine's clocks.
+        look: Awaited at each beat: what has to be looked after this often.
     """
 
-    def __init__(self, metrics: Metrics, notifier: Notifier, alive: Callable[[], bool], clock: Clock) -> None:
+    def __init__(
+        self,
+        metrics: Metrics,
+        notifier: Notifier,
+        alive: Callable[[], bool],
+        clock: Clock,
+        look: Callable[[], Awaitable[None]],
+    ) -> None:
         self._metrics = metrics
         self._notifier = notifier
         self._alive = alive
         self._clock = clock
+        self._look = look
         self._beat_s = clock.monotonic_s()
 
     def beat_ago_s(self) -> float:
@@ -45,3 +54,4 @@ class Heartbeat:
             due_s = self._beat_s + BEAT_S
             if self._notifier.alive_due(self._beat_s) and self._alive():
                 self._notifier.alive(self._beat_s)
+            await self._look()

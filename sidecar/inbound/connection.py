@@ -61,13 +61,11 @@ class Connection(Outgoing):
         """Begin, or be turned away when no other connection can make room."""
         self._transport = cast(asyncio.Transport, transport)  # uvloop's are no subclasses
         self._started_s = now_s = self.shared.now()
-        if not self.shared.admit(self):
+        socket = transport.get_extra_info("socket")
+        if not self.shared.admit(self, socket.fileno() if socket is not None else -1):
             self._phase = OVER
             self.abort()
             return
-        socket = transport.get_extra_info("socket")
-        if socket is not None:
-            self.shared.notice_file(socket.fileno())
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) and name else "unix"
         self.deadline_s = now_s + self.shared.options.header_timeout_s

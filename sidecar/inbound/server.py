@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import resource
 import socket
 import ssl as ssl_module
-import stat
 
 from sidecar.clock import Clock
-from sidecar.errors import ConfigError, SidecarError
+from sidecar.errors import ConfigError
 from sidecar.inbound.ack import Answer, error_answer
 from sidecar.inbound.application import Admit, Application, Head, ServerOptions
 from sidecar.inbound.connection import Connection
 from sidecar.inbound.shared import Shared
+from sidecar.listening import Door
 from sidecar.metrics import Metrics
 
 __all__ = ["Admit", "Answer", "Application", "Head", "Listener", "ServerOptions", "error_answer"]
@@ -49,8 +48,7 @@ class Listener:
         self._tick_s = max(_TICK_FLOOR_S, min(_TICK_S, shortest / 8))
         self._shared = Shared(options, app, metrics, clock, tick_s=self._tick_s)
         self._shared.on_first = self._begin_ticking
-        self._servers: list[asyncio.Server] = []
-        self._sockets: list[tuple[str, int]] = []  # path and inode of Unix sockets
+        self._doors: list[Door] = []
         self._timer: asyncio.TimerHandle | None = None
         #: What was bound, port 0 resolved: "127.0.0.1:8787", "[::]:8787", "unix:/path".
         self.addresses: list[str] = []
@@ -78,28 +76,20 @@ class Listener:
         def accept() -> Connection:
             return Connection(shared, secure=secure)
 
-        timeout_s = shared.options.header_timeout_s if secure else None
-        try:
-            if listen.startswith("unix:"):
-                path = listen.removeprefix("unix:")
-                sock = _bind_unix(path)
-                self._sockets.append((path, os.stat(path).st_ino))
-                self.addresses.append(listen)
-                server = await loop.create_unix_server(
-                    accept, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout_s
-                )
-            else:
-                sock = await _bind_tcp(loop, listen)
-                host, port = sock.getsockname()[:2]
-                self.addresses.append(f"[{host}]:{port}" if ":" in host else f"{host}:{port}")
-                server = await loop.create_server(
-                    accept, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout_s
-                )
-        except OSError as e:
-            raise SidecarError(
-                f"cannot listen on {listen}: {e.strerror or e}", "is another process there, or the address not ours?"
-            ) from e
-        self._servers.append(server)
+        async def serve(sock: socket.socket) -> asyncio.Server:
+            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+            timeout_s = shared.options.header_timeout_s if secure else None
+            return await create(accept, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout_s)
+
+        door = Door(listen, serve)
+        self._doors.append(door)
+        await door.open()
+        self.addresses.append(door.address)
+
+    async def look(self) -> None:
+        """See that every address still accepts; to be called twice a second."""
+        for door in self._doors:
+            await door.look()
 
     def _begin_ticking(self) -> None:
         if self._timer is None:
@@ -117,14 +107,9 @@ class Listener:
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; open connections go on. Safe to call twice."""
-        for server in self._servers:
-            server.close()
-        self._servers.clear()
-        for path, inode in self._sockets:
-            with contextlib.suppress(OSError):
-                if os.stat(path).st_ino == inode:  # a successor may have put its own there
-                    os.unlink(path)
-        self._sockets.clear()
+        for door in self._doors:
+            door.close()
+        self._doors.clear()
 
     def refuse_new(self) -> None:
         """From now on every answer ends its connection."""
@@ -173,53 +158,3 @@ def _demand_files(count: int) -> None:
             "raise the limit (ulimit -n) or lower server.max_connections",
         )
     resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
-
-
-async def _bind_tcp(loop: asyncio.AbstractEventLoop, listen: str) -> socket.socket:
-    host, _, port = listen.rpartition(":")
-    host = host.removeprefix("[").removesuffix("]")
-    found = await loop.getaddrinfo(host or None, int(port), type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    family, kind, protocol, _, address = found[0]
-    sock = socket.socket(family, kind, protocol)
-    try:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        if family == socket.AF_INET6:
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        sock.bind(address)
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _bind_unix(path: str) -> socket.socket:
-    """Bind a Unix socket; one that nobody listens on any more is replaced, nothing else is."""
-    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        try:
-            sock.bind(path)
-        except OSError:
-            if not _is_stale(path):
-                raise
-            os.unlink(path)
-            sock.bind(path)
-        os.chmod(path, 0o660)  # nobody can connect before listen, so nobody meets the older mode
-        sock.setblocking(False)
-    except BaseException:
-        sock.close()
-        raise
-    return sock
-
-
-def _is_stale(path: str) -> bool:
-    if not stat.S_ISSOCK(os.lstat(path).st_mode):
-        return False
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
-        try:
-            probe.connect(path)
-        except ConnectionRefusedError:
-            return True
-        except OSError:
-            return False
-        return False

@@ -21,7 +21,7 @@ from sidecar.metrics import Metrics
 __all__ = ["NEVER", "Member", "Shared"]
 
 NEVER = float("inf")
-FILES_LOW = 8  # so few descriptors below our limit are left for journal, deliveries and dead letters
+FILES_LOW = 8  # the last descriptors below our limit are for journal, deliveries and dead letters
 FILES_AGAIN_S = 60.0
 
 _log = log.get_logger("inbound")
@@ -84,6 +84,7 @@ class Shared:
         self._metrics = metrics
         self._tick_s = tick_s
         self._date_s = -1
+        self._files = NEVER  # how many we may have open
         self._files_said_s = -NEVER
         self._empty = asyncio.Event()
         self._empty.set()
@@ -94,6 +95,8 @@ class Shared:
         """Look at the clocks, and tell connections whose time is up."""
         now_s = self.now()
         self.idle_until_s = now_s + self._tick_s + self.options.keepalive_timeout_s
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)  # it may be changed from outside
+        self._files = limit if limit != resource.RLIM_INFINITY else NEVER
         wall_s = self._clock.wall_ms() // 1000
         if wall_s != self._date_s:
             self._date_s = wall_s
@@ -101,8 +104,14 @@ class Shared:
         for member in [m for m in self.order if m.deadline_s <= now_s]:
             member.expire(now_s)
 
-    def admit(self, member: Member) -> bool:
-        """Take a new connection in; at the cap in the place of the one longest without a complete request.
+    def admit(self, member: Member, file: int) -> bool:
+        """Take a new connection in; at the cap, or with one of the last descriptors, in the place of another.
+
+        The one longest without a complete request has to go.
+
+        Args:
+            member: The connection.
+            file: The number of its descriptor; -1 when it has none.
 
         Returns:
             False when every connection there is waits for an answer of ours, or we close: then the new one has to go.
@@ -111,7 +120,10 @@ class Shared:
             return False
         if not self.order:
             self.on_first()
-        elif len(self.order) >= self.options.max_connections:
+        low = file >= self._files - FILES_LOW
+        if low:
+            self._warn_of_files()
+        if self.order and (low or len(self.order) >= self.options.max_connections):
             self._metrics.connections_shed.inc()
             oldest = next((m for m in self.order if not m.owed), None)
             if oldest is None:
@@ -122,17 +134,11 @@ class Shared:
         self._metrics.connections.set(len(self.order))
         return True
 
-    def notice_file(self, number: int) -> None:
-        """Warn, once a minute, when a new connection's descriptor is among the last that our limit allows.
-
-        At the limit itself uvloop accepts and closes without a word, and deliveries cannot connect.
-        """
-        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if limit != resource.RLIM_INFINITY and number >= limit - FILES_LOW:
-            now_s = self.now()
-            if now_s - self._files_said_s >= FILES_AGAIN_S:
-                self._files_said_s = now_s
-                _log.warning("almost no file descriptors are left: connections may be cut", limit=limit)
+    def _warn_of_files(self) -> None:
+        now_s = self.now()
+        if now_s - self._files_said_s >= FILES_AGAIN_S:
+            self._files_said_s = now_s
+            _log.warning("almost no file descriptors are left: connections are cut", limit=self._files)
 
     def demote(self, member: Member) -> None:
         """Let a connection that is as good as closed be the first to go."""

@@ -613,20 +613,31 @@ async def test_too_few_file_descriptors_refuse_the_start(start: Start, monkeypat
     assert len(asked) == 1
 
 
-async def test_the_last_file_descriptors_are_told_once_a_minute(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit itself nothing could be said: uvloop closes what it accepts there."""
+async def test_the_last_file_descriptors_are_kept_free(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A connection that gets one of them takes the place of another, as at the cap; it is told once a minute."""
     said: list[dict[str, object]] = []
     monkeypatch.setattr(shared._log, "warning", lambda _, **fields: said.append(fields))
     limits = [1 << 20]
     monkeypatch.setattr(resource, "getrlimit", lambda _: (limits[0], limits[0]))
     stage = await start(max_connections=8)
-    for limit, lines in ((1 << 20, 0), (shared.FILES_LOW, 1), (shared.FILES_LOW, 1), (resource.RLIM_INFINITY, 1)):
+    peers = []
+    for limit, lines, there in (
+        (shared.FILES_LOW, 1, 1),  # the first: nobody's place to take
+        (1 << 20, 1, 2),
+        (shared.FILES_LOW, 1, 2),
+        (resource.RLIM_INFINITY, 1, 3),
+    ):
         limits[0] = limit
+        stage.listener._shared.tick()
         peer = await stage.peer()
         await peer.send(post())
         assert (await peer.reply()).status == 200
         assert len(said) == lines
+        assert stage_connections(stage) == there
+        peers.append(peer)
     assert said == [{"limit": shared.FILES_LOW}]
+    assert await peers[0].at_end() == b""
+    assert stage.metrics.connections_shed.values[()] == 1
 
 
 @pytest.fixture(scope="module")

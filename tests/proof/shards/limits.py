@@ -8,11 +8,13 @@ import os
 import resource
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-from sidecar.inbound import body, server, shared
+from sidecar import listening
+from sidecar.inbound import body, shared
 from tests.proof.bugs import early_ack
 from tests.proof.crowd import PATH, crowd
 from tests.proof.forked import honest
@@ -25,7 +27,9 @@ HOSTILE = 200
 HOSTILE_BODY = 900_000
 HOSTILE_PART = 800_000  # so much of it comes
 GROWS_MIB = 48  # 16 MiB of bodies, connections, deliveries, what the allocator keeps
-CPU_SHARE = 0.5  # of one core while nobody is served: one that spins wants all of it
+CPU_SHARE = 0.5  # of one core while nobody is served: one that spins wants all of it in every second
+TICK_S = 0.5  # it notices that its limit has changed
+SHUT_S = 1.0  # it looks twice a second
 RECOVERS_S = 10.0
 CONTROL_ITEMS = 3
 SERVER = 'max_buffered = "16MiB"\nmax_connections = 256\nbody_timeout = "20s"'
@@ -61,28 +65,62 @@ async def more(lives: Lives, count: int, timeout_s: float) -> bool:
 
 
 async def files(job: Job, lives: Lives) -> list[str]:
-    """Connections take every descriptor: no spinning, one line, and all is well when they go."""
+    """Silent connections take the descriptors: honest senders take their place, and it is said once."""
     if not await more(lives, 20, READY_S):
         return [f"it accepts nothing: {lives.daemon.tail(3)}"]
     pid, wrong = lives.daemon.pid, []
+    with few(pid, len(os.listdir(f"/proc/{pid}/fd")) + job.rand.randrange(16, 32)), silent(lives):
+        if not await more(lives, 20, RECOVERS_S):
+            wrong.append(f"silent connections hold every descriptor, and it does not accept: {lives.daemon.tail(3)}")
+    said = len(lives.daemon.logged("almost no file descriptors are left: connections are cut"))
+    if said != 1:
+        wrong.append(f"it said {said} times that descriptors run out")
+    return [*wrong, *await lives.drained()]
+
+
+async def none(job: Job, lives: Lives) -> list[str]:
+    """There is no descriptor at all: those who come wait, nothing spins, and all is well when there are some."""
+    if not await more(lives, 20, READY_S):
+        return [f"it accepts nothing: {lives.daemon.tail(3)}"]
+    pid, wrong = lives.daemon.pid, []
+    with few(pid, job.rand.randrange(0, 3)), silent(lives):  # libuv loses its reserve as well
+        await asyncio.sleep(SHUT_S)
+        least_s = min([await wanted_in_a_second(pid) for _ in range(3)])
+        if least_s > CPU_SHARE:
+            wrong.append(f"out of descriptors, and it wants {least_s:.2f} s of CPU in a second")
+        if not lives.daemon.logged("no file descriptors are left: connections have to wait"):
+            wrong.append("it does not say that it has no descriptors")
+    if not await more(lives, 20, RECOVERS_S):
+        wrong.append(f"there are descriptors again, and it does not accept: {lives.daemon.tail(3)}")
+    return [*wrong, *await lives.drained()]
+
+
+@contextlib.contextmanager
+def few(pid: int, count: int) -> Iterator[None]:
+    """Let a process have so many files open, those that it has included."""
     before = resource.prlimit(pid, resource.RLIMIT_NOFILE)[0]
-    limit(pid, resource.RLIMIT_NOFILE, len(os.listdir(f"/proc/{pid}/fd")) + job.rand.randrange(4, 16))
+    limit(pid, resource.RLIMIT_NOFILE, count)
+    time.sleep(TICK_S)
+    try:
+        yield
+    finally:
+        limit(pid, resource.RLIMIT_NOFILE, before)
+
+
+@contextlib.contextmanager
+def silent(lives: Lives) -> Iterator[None]:
+    """Connections that send nothing."""
     with contextlib.ExitStack() as held:
         for _ in range(HELD):
             held.enter_context(socket.create_connection(("127.0.0.1", lives.daemon.port), 5))
-        used_s = wanted_s(pid)
-        await asyncio.sleep(1.0)
-        used_s = wanted_s(pid) - used_s
-        if used_s > CPU_SHARE:
-            wrong.append(f"out of descriptors, and it wants {used_s:.2f} s of CPU in a second")
-        await more(lives, 1 << 20, 0.5)
-    said = len(lives.daemon.logged("almost no file descriptors are left: connections may be cut"))
-    if said != 1:
-        wrong.append(f"it said {said} times that descriptors run out")
-    if not await more(lives, 20, RECOVERS_S):
-        wrong.append(f"the connections have gone, and it does not accept: {lives.daemon.tail(3)}")
-    limit(pid, resource.RLIMIT_NOFILE, before)
-    return [*wrong, *await lives.drained()]
+        yield
+
+
+async def wanted_in_a_second(pid: int) -> float:
+    """What a process wants of the next second."""
+    before_s = wanted_s(pid)
+    await asyncio.sleep(1.0)
+    return wanted_s(pid) - before_s
 
 
 @contextlib.asynccontextmanager
@@ -146,7 +184,7 @@ async def starved(job: Job, lives: Lives) -> list[str]:
     return await lives.drained()
 
 
-SCENARIOS = (files, memory, starved)
+SCENARIOS = (files, none, memory, starved)
 
 
 def one(job: Job, scenario: Callable[[Job, Lives], object], bug: Bug = honest) -> None:
@@ -170,26 +208,14 @@ def run(job: Job) -> None:
         job.isolated(partial(one, job, SCENARIOS[job.count % len(SCENARIOS)]))
 
 
+def keeps_all() -> None:
+    """Silent connections keep their descriptors, whoever else comes."""
+    shared.FILES_LOW = -(1 << 20)
+
+
 def spins() -> None:
-    """Accepting goes on at once when there is no descriptor for it."""
-
-    async def start(self, listen, *, ssl=None):
-        loop = asyncio.get_running_loop()
-        sock = await server._bind_tcp(loop, listen)
-        sock.listen(1024)
-
-        def accept():
-            with contextlib.suppress(OSError):
-                connection, _ = sock.accept()
-                task = loop.create_task(loop.connect_accepted_socket(factory, connection))
-                self._accepted = [*getattr(self, "_accepted", ()), task]
-
-        def factory():
-            return server.Connection(self._shared, secure=False)
-
-        loop.add_reader(sock, accept)
-
-    server.Listener.start = start
+    """A door is open whether or not there is a descriptor for who comes; another thread has taken libuv's reserve."""
+    listening._FEW = -1
 
 
 def no_budget() -> None:
@@ -199,12 +225,17 @@ def no_budget() -> None:
 
 def control(job: Job) -> list[str]:
     """A listener that spins, one that buffers everything, and an ack for what is not stored."""
-    for bug, scenario in ((spins, files), (no_budget, memory), (early_ack, starved)):
+    for bug, scenario in ((keeps_all, files), (spins, none), (no_budget, memory), (early_ack, starved)):
         attempt = job.sub(bug.__name__, 60)
         while attempt.goes_on and attempt.count < CONTROL_ITEMS:
             attempt.isolated(partial(one, attempt, scenario, bug))
         assert attempt.found, f"{bug.__name__}: {attempt.count} lives, and nothing was wrong"
-    return ["a listener that spins without descriptors", "bodies without a budget", "an ack before the commit"]
+    return [
+        "connections that keep the last descriptors",
+        "a listener that spins without descriptors",
+        "bodies without a budget",
+        "an ack before the commit",
+    ]
 
 
 SHARD = Shard("limits", ("P1", "P11"), "starved lives", run, control)

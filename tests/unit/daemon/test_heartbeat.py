@@ -29,7 +29,12 @@ def test_signs_of_life_come_at_each_beat_while_all_is_well(well):
     """A daemon that a restart would help is silent; it beats on."""
     loop, manager, metrics = VirtualLoop(), Manager(), Metrics()
     clock = VirtualClock(loop)
-    heart = Heartbeat(metrics, manager, lambda: well, clock)  # type: ignore[arg-type]
+    looks: list[float] = []
+
+    async def look() -> None:
+        looks.append(clock.monotonic_s())
+
+    heart = Heartbeat(metrics, manager, lambda: well, clock, look)  # type: ignore[arg-type]
 
     async def work() -> None:
         beating = asyncio.ensure_future(heart.run())

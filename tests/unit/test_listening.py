@@ -1,0 +1,233 @@
+"""Listening sockets: what can be bound, what is refused by name, and that a lack of descriptors is sat out."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import resource
+import socket
+import stat
+import time
+from collections.abc import Awaitable, Iterator
+from pathlib import Path
+
+import pytest
+import uvloop
+
+from sidecar import listening
+from sidecar.errors import SidecarError
+from sidecar.listening import Door
+
+
+async def nobody(sock: socket.socket) -> asyncio.Server:
+    raise AssertionError("nothing was to be opened")
+
+
+class Greeter(asyncio.Protocol):
+    """Says hello and closes."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.write(b"hello")  # type: ignore[attr-defined]
+        transport.close()
+
+
+async def greet(sock: socket.socket) -> asyncio.Server:
+    loop = asyncio.get_running_loop()
+    create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
+    return await create(Greeter, sock=sock, backlog=16)
+
+
+async def knock(door: Door) -> bytes:
+    if door.address.startswith("unix:"):
+        reader, writer = await asyncio.open_unix_connection(door.address.removeprefix("unix:"))
+    else:
+        host, _, port = door.address.rpartition(":")
+        reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        return await asyncio.wait_for(reader.read(), 2)
+    finally:
+        writer.close()
+
+
+def run(work: Awaitable[None]) -> None:
+    async def main() -> None:
+        await work
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(main())
+
+
+@contextlib.contextmanager
+def files(limit: int) -> Iterator[None]:
+    """Let this process open so many, whatever it has open already."""
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
+GONE = "Connect call failed|refused|No such file"
+
+
+async def used_s(seconds: float) -> float:
+    before_s = time.process_time()
+    await asyncio.sleep(seconds)
+    return time.process_time() - before_s
+
+
+# --- binding
+
+
+def test_the_any_address_of_ipv6_takes_ipv4_too() -> None:
+    door = Door("[::]:0", nobody)
+    assert door._sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
+    assert door.address.startswith("[::]:")
+    assert not door.address.endswith(":0")
+    door.close()
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:notaport", "127.0.0.1:99999", "192.0.2.1:0", "no.such.host.invalid:1"])
+def test_an_address_that_cannot_be_bound_is_named(listen: str) -> None:
+    with pytest.raises(SidecarError, match=f"cannot listen on {listen}: "):
+        Door(listen, nobody)
+
+
+def test_a_unix_socket_appears_with_its_mode_and_its_folder_is_made(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "a.sock"
+    door = Door(f"unix:{path}", nobody, mode=0o600)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
+    assert os.listdir(path.parent) == ["a.sock"]
+    door.close()
+    assert os.listdir(path.parent) == []
+    (path.parent / "a.sock.new").touch()  # from a crash
+    Door(f"unix:{path}", nobody).close()
+
+
+def test_a_path_that_is_too_long_or_cannot_be_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SidecarError, match="longer than 100"):
+        Door("unix:/" + "a" * 101, nobody)
+    (tmp_path / "file").touch()
+    with pytest.raises(SidecarError, match=r"cannot listen on unix:.*: Not a directory"):
+        Door(f"unix:{tmp_path}/file/a", nobody)
+    with pytest.raises(SidecarError, match=r"cannot listen on unix:.*: there is a file that is not a socket"):
+        Door(f"unix:{tmp_path}/file", nobody)
+
+
+def test_a_unix_socket_with_somebody_behind_it_is_left_to_them(tmp_path: Path) -> None:
+    """Also when its queue is full; and what a dead process left is replaced."""
+    path = str(tmp_path / "s")
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(path)
+        other.listen(0)
+        for _ in ("which fills the queue", "which is full now"):
+            with pytest.raises(SidecarError, match="Address already in use"):
+                Door(f"unix:{path}", nobody)
+    Door(f"unix:{path}", nobody).close()
+
+
+# --- accepting
+
+
+@pytest.fixture(params=["tcp", "unix"])
+def listen(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    return "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/door"
+
+
+def test_without_descriptors_it_is_shut_and_callers_wait(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Open, the loop spins: that is seen first, or there would be nothing to shut for."""
+    said: list[str] = []
+    monkeypatch.setattr(listening._log, "limited", lambda _, __, msg, **fields: said.append(msg))
+
+    async def work() -> None:
+        door = Door(listen, greet)
+        await door.open()
+        await door.look()
+        assert await knock(door) == b"hello"
+        with socket.socket(socket.AF_UNIX if listen.startswith("unix") else socket.AF_INET) as caller:
+            with files(0):
+                caller.connect(door._sock.getsockname() if "unix" not in listen else listen.removeprefix("unix:"))
+                assert await used_s(0.3) > 0.15, "the loop waits by itself now: nothing has to be shut any more"
+                await door.look()
+                await door.look()
+                assert min([await used_s(0.3) for _ in range(3)]) < 0.05
+            await door.look()
+            caller.settimeout(0)
+            assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(caller, 16), 2) == b"hello"
+        assert await knock(door) == b"hello"
+        door.close()
+        door.close()
+        with pytest.raises(OSError, match=GONE):
+            await knock(door)
+
+    run(work())
+    assert said == [
+        "no file descriptors are left: connections have to wait",
+        "there are file descriptors again: connections are let in",
+    ]
+
+
+def test_it_is_shut_at_the_last_three_and_opened_at_eight() -> None:
+    """Not at once again: it would be shut and opened all the time."""
+
+    async def work() -> None:
+        opened = []
+
+        async def count(sock: socket.socket) -> asyncio.Server:
+            opened.append(sock)
+            return await greet(sock)
+
+        door = Door("127.0.0.1:0", count)
+        await door.open()
+        lowest = os.dup(0)
+        os.close(lowest)
+        seen = []
+        for limit in (lowest + 3, lowest + 2, lowest + 8, lowest + 9, lowest + 9):
+            with files(limit):
+                await door.look()
+            seen.append((door._server is not None, len(opened)))
+        # A shut door has given one descriptor back: its lowest free number is one less.
+        assert seen == [(True, 1), (False, 1), (True, 2), (True, 2), (True, 2)]
+        door.close()
+
+    run(work())
+
+
+def test_a_door_that_is_closed_while_it_opens_stays_closed() -> None:
+    """Shutting down meets a look that is under way."""
+
+    async def work() -> None:
+        going, on = asyncio.Event(), asyncio.Event()
+
+        async def slowly(sock: socket.socket) -> asyncio.Server:
+            going.set()
+            await on.wait()
+            return await greet(sock)
+
+        door = Door("127.0.0.1:0", slowly)
+        opening = asyncio.ensure_future(door.open())
+        await going.wait()
+        door.close()
+        on.set()
+        await opening
+        with pytest.raises(OSError, match=GONE):
+            await knock(door)
+        await door.look()
+
+    run(work())
+
+
+def test_an_address_that_cannot_be_opened_is_named() -> None:
+    async def never(sock: socket.socket) -> asyncio.Server:
+        raise OSError(98, "Address already in use")
+
+    async def work() -> None:
+        door = Door("127.0.0.1:0", never)
+        with pytest.raises(SidecarError, match=f"cannot listen on {door.address}: Address already in use"):
+            await door.open()
+        door.close()
+
+    run(work())
