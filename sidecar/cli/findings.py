@@ -19,7 +19,7 @@ from sidecar.cli.output import size
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings
 from sidecar.errors import DaemonUnreachable
-from sidecar.journal.environment import file_system_type
+from sidecar.journal.place import file_system_type
 from sidecar.outbound.deliver.dial import tls_context
 
 __all__ = ["Finding", "examine"]

@@ -12,7 +12,8 @@ import lmdb
 import msgspec
 
 from sidecar.journal import meta
-from sidecar.journal.environment import Environment, fsync_path
+from sidecar.journal.environment import Environment
+from sidecar.journal.place import fsync_path
 
 __all__ = ["adopt", "copy_to"]
 

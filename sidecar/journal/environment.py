@@ -1,43 +1,41 @@
-"""Opening, creating, checking and closing the LMDB environment, and who may do so.
+"""Opening, creating, checking and closing the LMDB environment.
 
-The rules here were all paid for by somebody: the daemon is the only opener and holds a lock file; a new
-environment is made beside its place and renamed in; after an unclean stop the file is checked before LMDB
-maps it, because a truncated file ends a process with SIGBUS; network file systems are refused.
+The rules here were all paid for by somebody: a new environment is made beside its place and renamed in; after an
+unclean stop the file is checked before LMDB maps it, because a truncated file ends a process with SIGBUS.
 """
 
 from __future__ import annotations
 
 import contextlib
-import errno
-import fcntl
 import os
 import secrets
-import stat
 import struct
 from dataclasses import dataclass
 
 import lmdb
 import msgspec
 
-from sidecar.errors import JournalError, JournalFormatError, JournalLocked
+from sidecar.errors import JournalError, JournalFormatError
 from sidecar.journal import meta
 from sidecar.journal.clock import ClockReading
+from sidecar.journal.place import (
+    allocate_lmdb_lock,
+    check_file_system,
+    clear,
+    fsync_path,
+    make_directory,
+    take_lock,
+    unusable,
+)
 from sidecar.journal.records import FORMAT, CorruptRecord
 from sidecar.journal.types import JournalOptions
-from sidecar.log import get_logger
 from sidecar.model import AckTemplate
 
 __all__ = ["TABLES", "Environment", "Identity", "Names", "StateRow", "open_environment"]
 
-log = get_logger("journal")
-
 TABLES = (b"meta", b"events", b"bodies", b"dedup", b"deliveries", b"due", b"history")
 VERIFY_LIMIT_BYTES = 24 << 20  # the structural check reads 50 MB/s; beyond this only sizes are compared
-_NETWORK_FS = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "overlay", "ceph", "glusterfs", "afs", "lustre"}
 _DATA = "data.mdb"
-_LOCK = "journal.lock"
-_LMDB_LOCK = "lock.mdb"
-_LMDB_LOCK_BYTES = 16_384  # 64 for each of at most 126 readers, and a head
 _MAGIC = 0xBEEFC0DE
 
 
@@ -150,9 +148,9 @@ def open_environment(options: JournalOptions, *, read_only: bool = False, wall: 
     """
     path = options.path
     _check_lmdb()
-    _make_directory(path, must_exist=read_only)
-    _check_file_system(path, unsafe=options.unsafe_fs)
-    lock_fd, left = _lock(path)
+    make_directory(path, must_exist=read_only)
+    check_file_system(path, unsafe=options.unsafe_fs)
+    lock_fd, left = take_lock(path)
     try:
         data = os.path.join(path, _DATA)
         if not os.path.exists(data):
@@ -161,7 +159,7 @@ def open_environment(options: JournalOptions, *, read_only: bool = False, wall: 
         return _open(path, options, lock_fd, read_only=read_only, left=left)
     except OSError as e:
         os.close(lock_fd)
-        raise _unusable(path, e) from e
+        raise unusable(path, e) from e
     except lmdb.Error as e:
         os.close(lock_fd)
         raise unwritable(path, e) from e
@@ -178,30 +176,6 @@ def _check_lmdb() -> None:
         )
 
 
-def _make_directory(path: str, *, must_exist: bool) -> None:
-    try:
-        if not must_exist:
-            _make_durably(os.path.abspath(path))
-        info = os.stat(path)
-    except OSError as e:
-        raise _unusable(path, e) from e
-    if not stat.S_ISDIR(info.st_mode):
-        raise JournalError(f"journal directory {path}: not a directory", "point journal.path at a directory")
-    if not must_exist and os.statvfs(path).f_flag & os.ST_RDONLY:
-        raise _unusable(path, OSError(errno.EROFS, os.strerror(errno.EROFS)))
-    if not must_exist and not os.access(path, os.W_OK | os.X_OK):
-        raise JournalError(f"journal directory {path}: not writable", f"give uid {os.geteuid()} write access")
-
-
-def _unusable(path: str, error: OSError, hint: str = "create it, or point journal.path elsewhere") -> JournalError:
-    hint = {
-        errno.EROFS: "mount it writable, or point journal.path elsewhere",
-        errno.ENOSPC: "free some space on its disk, or point journal.path elsewhere",
-        errno.EDQUOT: "free some space on its disk, or point journal.path elsewhere",
-    }.get(error.errno or 0, hint)
-    return JournalError(f"journal directory {path}: {error.strerror}", hint)
-
-
 def unwritable(path: str, error: lmdb.Error) -> JournalError:
     """What to tell when LMDB cannot write at the start; it calls a full disk an I/O error."""
     return JournalError(
@@ -209,75 +183,14 @@ def unwritable(path: str, error: lmdb.Error) -> JournalError:
     )
 
 
-def _make_durably(path: str) -> None:
-    # A folder's own name must survive a power cut too, or the journal in it is gone with everything acknowledged.
-    if os.path.isdir(path):
-        return
-    parent = os.path.dirname(path)
-    _make_durably(parent)
-    with contextlib.suppress(FileExistsError):
-        os.mkdir(path, 0o700)
-    fsync_path(parent)
-
-
-def file_system_type(path: str) -> str:
-    """Name of the file system that ``path`` is on, from ``/proc/self/mountinfo``; "" where that does not exist."""
-    real = os.path.realpath(path)
-    best, kind = "", ""
-    try:
-        with open("/proc/self/mountinfo", encoding="utf-8", errors="replace") as f:
-            for line in f:
-                left, _, right = line.partition(" - ")
-                mount = left.split(" ")[4].replace("\\040", " ")
-                under = mount in ("/", real) or real.startswith(mount + "/")
-                if under and len(mount) >= len(best):
-                    best, kind = mount, right.split(" ")[0]
-    except OSError:
-        return ""
-    return kind
-
-
-def _check_file_system(path: str, *, unsafe: bool) -> None:
-    kind = file_system_type(path)
-    if kind == "tmpfs":
-        log.warning("the journal is on a tmpfs: it does not survive a reboot", path=path)
-    elif (kind in _NETWORK_FS or kind.startswith("fuse")) and not unsafe:
-        raise JournalError(
-            f"journal directory {path} is on {kind}, which LMDB cannot use safely",
-            "put journal.path on a local file system (a volume, not the container's own layer)",
-        )
-
-
-def _lock(path: str) -> tuple[int, bool]:
-    """Take the lock file; also says whether whoever had it last ended without giving it back (``Environment.close``)."""
-    # Our own lock file first: LMDB's reader table breaks where several processes share process ids (containers).
-    try:
-        fd = os.open(os.path.join(path, _LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as e:
-        raise _unusable(path, e, "check its owner and permissions") from e
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as e:
-        holder = os.read(fd, 64).decode("ascii", "replace").strip() or "?"
-        os.close(fd)
-        raise JournalLocked(
-            f"the journal at {path} is in use by process {holder}", "one daemon a journal: stop the other one first"
-        ) from e
-    left = os.fstat(fd).st_size > 0
-    with contextlib.suppress(OSError):  # whose it is matters to people alone; a full disk must not stop a start
-        os.ftruncate(fd, 0)
-        os.write(fd, f"{os.getpid()}\n".encode())
-    return fd, left
-
-
 def _create(path: str, options: JournalOptions, wall: ClockReading, *, allowed: bool) -> None:
     if not allowed:
         raise JournalError(f"no journal at {path}", "is journal.path right, and did the daemon ever run?")
     # Power may fail at any moment: the file appears under its name only when it is whole and on disk.
     fresh = os.path.join(path, ".new")
-    _clear(fresh)
+    clear(fresh)
     os.mkdir(fresh, 0o700)
-    _allocate_lock(fresh)
+    allocate_lmdb_lock(fresh)
     env = lmdb.open(fresh, map_size=options.max_size_bytes, max_dbs=len(TABLES), mode=0o600)
     try:
         with env.begin(write=True) as txn:
@@ -296,35 +209,7 @@ def _create(path: str, options: JournalOptions, wall: ClockReading, *, allowed: 
     fsync_path(path)
     # A process that was killed may have made the folder and not flushed its name.
     fsync_path(os.path.dirname(os.path.abspath(path)))
-    _clear(fresh)
-
-
-def _allocate_lock(folder: str) -> None:
-    # LMDB maps its lock file and writes to it: where the disk has no block for that, the process dies of SIGBUS.
-    fd = os.open(os.path.join(folder, _LMDB_LOCK), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(fd, 0, _LMDB_LOCK_BYTES)
-    except OSError as e:
-        if e.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise
-    finally:
-        os.close(fd)
-
-
-def _clear(folder: str) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        for name in os.listdir(folder):
-            os.unlink(os.path.join(folder, name))
-        os.rmdir(folder)
-
-
-def fsync_path(path: str) -> None:
-    """Bring a file, or a directory's entries, to disk."""
-    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
+    clear(fresh)
 
 
 def _check_file(data: str, max_size_bytes: int) -> None:
@@ -390,7 +275,7 @@ def _open(path: str, options: JournalOptions, lock_fd: int, *, read_only: bool, 
         if left or not _peek_clean(path, options):
             _verify(path)
         if not read_only:
-            _allocate_lock(path)
+            allocate_lmdb_lock(path)
         env = lmdb.open(
             path,
             map_size=options.max_size_bytes,

@@ -16,7 +16,8 @@ import msgspec
 from sidecar.clock import Clock
 from sidecar.errors import JournalError
 from sidecar.journal.clock import ClockReading
-from sidecar.journal.environment import Environment, fsync_path, open_environment
+from sidecar.journal.environment import Environment, open_environment
+from sidecar.journal.place import fsync_path
 from sidecar.journal.types import JournalOptions
 
 __all__ = ["compact", "verify_structure"]

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from unittest import mock
 
-from sidecar.journal import environment
+from sidecar.journal.place import file_system_type
 from tests.proof import power_work
 from tests.proof.disk import Disk
 from tests.proof.power_look import Expected, Looker
@@ -46,9 +46,9 @@ def explore(job: Job, ops: list[Op], states: int) -> None:
     scratch = Path(tempfile.mkdtemp(prefix="power-", dir=SHM))
     place, looker = Place(scratch), Looker(job)
     # Which file system a folder is on does not depend on a crash, and finding out costs as much as reading the books.
-    kind = environment.file_system_type(str(scratch))
+    kind = file_system_type(str(scratch))
     try:
-        with mock.patch.object(environment, "file_system_type", return_value=kind):
+        with mock.patch("sidecar.journal.place.file_system_type", return_value=kind):
             for point in chosen:
                 for op in ops[at:point]:
                     if op.kind == "mark":
