@@ -18,6 +18,7 @@ from sidecar.cli.client import Client
 from sidecar.cli.output import size
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings
+from sidecar.daemon import files
 from sidecar.errors import DaemonUnreachable
 from sidecar.journal.place import file_system_type
 from sidecar.outbound.deliver.dial import tls_context
@@ -27,7 +28,6 @@ __all__ = ["Finding", "examine"]
 _NETWORK = {"nfs", "nfs4", "cifs", "smb3", "smbfs", "9p", "overlay", "ceph", "glusterfs", "afs", "lustre"}
 _SLOW_FSYNC_S = 0.025
 _RELEASED_MS = 1_760_000_000_000  # no clock that is right shows an earlier time
-_SPARE_FDS = 128
 _STOP_S = 20.0
 _TIME_ERROR = 5
 
@@ -179,13 +179,13 @@ def _certificate(check: str, tls: ssl.SSLSocket) -> Finding:
 
 
 def _descriptors(settings: Settings) -> Finding:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    pools = sum(d.http.concurrency for d in settings.destinations)
-    need = settings.server.options.max_connections + pools + _SPARE_FDS
-    if soft != resource.RLIM_INFINITY and soft < need:
-        fix = f"raise the limit (ulimit -n {need}; the hard limit is {hard}), or lower server.max_connections"
-        return Finding("file descriptors", "fail", f"at most {soft}, {need} may be needed", fix)
-    return Finding("file descriptors", "ok", f"at most {soft}, {need} may be needed")
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)  # the daemon raises the soft one itself
+    need = files.needed(settings)
+    shown = "any number" if hard == resource.RLIM_INFINITY else f"at most {hard}"
+    if hard != resource.RLIM_INFINITY and hard < need:
+        fix = f"raise the limit (ulimit -Hn {need}), or lower server.max_connections"
+        return Finding("file descriptors", "fail", f"{shown}, {need} may be needed", fix)
+    return Finding("file descriptors", "ok", f"{shown}, {need} may be needed")
 
 
 def _clock() -> Finding:

@@ -22,7 +22,7 @@ from sidecar.admin.server import AdminServer
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings
 from sidecar.config.watch import Watcher
-from sidecar.daemon import extracts
+from sidecar.daemon import extracts, files
 from sidecar.daemon.background import Background
 from sidecar.daemon.drain import Drain
 from sidecar.daemon.gauges import Gauges
@@ -78,6 +78,7 @@ class Daemon:
         self._background = Background()
         self._tls: ssl.SSLContext | None = None
         self._notifier = Notifier(os.environ)
+        files.demand(settings)
         self.journal = Journal.open(settings.journal, self.clock, metrics=self.metrics)
         try:
             self.journal.register(*extracts.names(settings))
@@ -278,6 +279,7 @@ class Daemon:
     async def _apply(self, new: Settings) -> None:
         # Everything that can fail comes before anything that shows; of what shows, only the first may refuse.
         tls = tls_context(new.server.tls) if new.server.tls is not None and self._tls is not None else None
+        files.demand(new)
         destinations = self.dispatcher.prepare(new.destinations)
         await self.journal.register_live(*extracts.names(new))
         self.receiver.configure(new.sources, new.server.trusted_proxies)

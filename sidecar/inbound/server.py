@@ -8,12 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import resource
 import socket
 import ssl as ssl_module
 
 from sidecar.clock import Clock
-from sidecar.errors import ConfigError
 from sidecar.inbound.ack import Answer, error_answer
 from sidecar.inbound.application import Admit, Application, Head, ServerOptions
 from sidecar.inbound.connection import Connection
@@ -24,7 +22,6 @@ from sidecar.metrics import Metrics
 __all__ = ["Admit", "Answer", "Application", "Head", "Listener", "ServerOptions", "error_answer"]
 
 BACKLOG = 1024  # the kernel caps it at net.core.somaxconn
-FILES_RESERVE = 128  # descriptors for everything else: journal, deliveries, admin, logs
 _TICK_S = 0.25
 _TICK_FLOOR_S = 0.01
 
@@ -66,10 +63,8 @@ class Listener:
             ssl: Our certificate, for TLS.
 
         Raises:
-            ConfigError: RLIMIT_NOFILE is too low for ``max_connections``.
             SidecarError: The address cannot be bound.
         """
-        _demand_files(self._shared.options.max_connections + FILES_RESERVE)
         loop = asyncio.get_running_loop()
         shared, secure = self._shared, ssl is not None
 
@@ -142,19 +137,3 @@ class Listener:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-
-
-def _demand_files(count: int) -> None:
-    """Raise our limit of open files as far as needed and allowed.
-
-    At the limit uvloop accepts and closes silently, so ``max_connections`` has to be the smaller one.
-    """
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft == resource.RLIM_INFINITY or soft >= count:
-        return
-    if hard != resource.RLIM_INFINITY and hard < count:
-        raise ConfigError(
-            f"RLIMIT_NOFILE is {hard}, but server.max_connections needs {count}",
-            "raise the limit (ulimit -n) or lower server.max_connections",
-        )
-    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))

@@ -16,12 +16,12 @@ from pathlib import Path
 import pytest
 
 from sidecar.clock import Clock
-from sidecar.errors import ConfigError, SidecarError
+from sidecar.errors import SidecarError
 from sidecar.inbound import outgoing, shared
 from sidecar.inbound.ack import Answer
 from sidecar.inbound.application import ServerOptions
 from sidecar.inbound.connection import Connection
-from sidecar.inbound.server import FILES_RESERVE, Listener
+from sidecar.inbound.server import Listener
 from sidecar.metrics import Metrics
 from sidecar.model import Refusal
 from tests.support.backends import Certificates, make_certificates
@@ -596,21 +596,6 @@ async def test_a_taken_port_is_an_error_with_a_hint(start: Start) -> None:
     stage = await start()
     with pytest.raises(SidecarError, match=r"cannot listen on 127\.0\.0\.1:"):
         await start(stage.listener.addresses[0])
-
-
-async def test_too_few_file_descriptors_refuse_the_start(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    """At the limit uvloop would accept and close silently."""
-    limits = [(64, 1024)]
-    asked: list[tuple[int, int]] = []
-    monkeypatch.setattr(resource, "getrlimit", lambda _: limits[0])
-    monkeypatch.setattr(resource, "setrlimit", lambda _, pair: asked.append(pair))
-    with pytest.raises(ConfigError, match="RLIMIT_NOFILE is 1024"):
-        await start(max_connections=1024)
-    await start(max_connections=500)
-    assert asked == [(500 + FILES_RESERVE, 1024)]
-    limits[0] = (resource.RLIM_INFINITY, resource.RLIM_INFINITY)
-    await start(max_connections=500)
-    assert len(asked) == 1
 
 
 async def test_the_last_file_descriptors_are_kept_free(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:

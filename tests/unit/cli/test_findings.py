@@ -135,10 +135,14 @@ def test_a_taken_port_fails(settings, backend):
 
 
 def test_too_few_file_descriptors_fail(settings, monkeypatch):
+    """The hard limit counts: the daemon raises the soft one itself."""
     monkeypatch.setattr(resource, "getrlimit", lambda _: (256, 256))
     finding = found(settings)["file descriptors"]
     assert finding.verdict == "fail"
-    assert "ulimit -n" in finding.fix
+    assert "ulimit -Hn" in finding.fix
+    for hard in (1 << 20, resource.RLIM_INFINITY):
+        monkeypatch.setattr(resource, "getrlimit", lambda _, hard=hard: (256, hard))
+        assert found(settings)["file descriptors"].verdict == "ok"
 
 
 @pytest.mark.parametrize(("kind", "verdict"), [("nfs4", "fail"), ("fuse.s3", "fail"), ("tmpfs", "warn"), ("xfs", "ok")])
