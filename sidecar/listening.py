@@ -81,11 +81,7 @@ class Door:
         self._server = server
 
     async def look(self) -> None:
-        """Shut it when almost no descriptor is left, open it when there are enough. To be called twice a second.
-
-        Raises:
-            OSError: It cannot be opened again for another reason than that.
-        """
+        """Shut it when almost no descriptor is left, open it when there are enough. To be called twice a second."""
         left = _descriptors_left(self._sock)
         if self._server is not None and left < _FEW:
             self._server.close()
@@ -93,8 +89,12 @@ class Door:
             self._shut = True
             _log.limited("shut", "error", "no file descriptors are left: connections have to wait", at=self.address)
         elif self._shut and left >= _ENOUGH:
+            try:
+                await self._accept()
+            except OSError as e:
+                _log.limited("open", "error", "connections still have to wait", at=self.address, error=e.strerror)
+                return
             self._shut = False
-            await self._accept()
             _log.limited("open", "info", "there are file descriptors again: connections are let in", at=self.address)
 
     def close(self) -> None:

@@ -196,6 +196,30 @@ def test_it_is_shut_at_the_last_three_and_opened_at_eight() -> None:
     run(work())
 
 
+def test_a_door_that_cannot_be_opened_again_is_tried_again() -> None:
+    """At every look, whatever the reason."""
+
+    async def work() -> None:
+        fails = [OSError(24, "Too many open files")]
+
+        async def sometimes(sock: socket.socket) -> asyncio.Server:
+            if door._shut and fails:
+                raise fails.pop()
+            return await greet(sock)
+
+        door = Door("127.0.0.1:0", sometimes)
+        await door.open()
+        with files(0):
+            await door.look()
+        await door.look()
+        assert door._server is None
+        await door.look()
+        assert await knock(door) == b"hello"
+        door.close()
+
+    run(work())
+
+
 def test_a_door_that_is_closed_while_it_opens_stays_closed() -> None:
     """Shutting down meets a look that is under way."""
 
