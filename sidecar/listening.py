@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable
 from sidecar.errors import SidecarError
 from sidecar.log import get_logger
 
-__all__ = ["Door"]
+__all__ = ["Door", "Serve"]
 
 _FEW = 3  # so few descriptors below our limit, and it is shut
 _ENOUGH = 8

@@ -173,6 +173,18 @@ def rss_kib(pid: int) -> int:
         return next(int(line.split()[1]) for line in status if line.startswith("RssAnon"))
 
 
+def wanted_s(times: int) -> float:
+    """Seconds for which a thread has run or waited for a core: what it would have used on an idle machine.
+
+    Args:
+        times: Its ``/proc/.../schedstat``, opened before, since there may be no descriptor for it later.
+
+    Source: Documentation/scheduler/sched-stats.rst of Linux.
+    """
+    ran_ns, waited_ns, _ = os.pread(times, 100, 0).split()
+    return (int(ran_ns) + int(waited_ns)) / 1e9
+
+
 def fresh_id() -> str:
     """An id that no other request has."""
     return os.urandom(8).hex()

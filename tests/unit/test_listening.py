@@ -8,16 +8,17 @@ import os
 import resource
 import socket
 import stat
-import time
-from collections.abc import Awaitable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import uvloop
 
 from sidecar import listening
 from sidecar.errors import SidecarError
-from sidecar.listening import Door
+from sidecar.listening import Door, Serve
+from tests.support.senders import wanted_s
 
 
 async def nobody(sock: socket.socket) -> asyncio.Server:
@@ -72,10 +73,22 @@ def files(limit: int) -> Iterator[None]:
 GONE = "Connect call failed|refused|No such file"
 
 
-async def used_s(seconds: float) -> float:
-    before_s = time.process_time()
-    await asyncio.sleep(seconds)
-    return time.process_time() - before_s
+@contextlib.asynccontextmanager
+async def opened(listen: str, serve: Serve) -> AsyncIterator[Door]:
+    """A door that is closed at the end, also when the test fails: the loop would wait for it for ever."""
+    door = Door(listen, serve)
+    try:
+        await door.open()
+        yield door
+    finally:
+        door.close()
+
+
+async def wanted(times: BinaryIO) -> float:
+    """The share of a core that this thread wants for a moment."""
+    before_s = wanted_s(times.fileno())
+    await asyncio.sleep(0.3)
+    return (wanted_s(times.fileno()) - before_s) / 0.3
 
 
 # --- binding
@@ -137,31 +150,41 @@ def listen(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return "127.0.0.1:0" if request.param == "tcp" else f"unix:{tmp_path}/door"
 
 
-def test_without_descriptors_it_is_shut_and_callers_wait(listen: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def times() -> Iterator[BinaryIO]:
+    with open("/proc/self/schedstat", "rb") as file:
+        yield file
+
+
+def test_without_descriptors_it_is_shut_and_callers_wait(
+    listen: str, times: BinaryIO, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Open, the loop spins: that is seen first, or there would be nothing to shut for."""
     said: list[str] = []
     monkeypatch.setattr(listening._log, "limited", lambda _, __, msg, **fields: said.append(msg))
 
     async def work() -> None:
-        door = Door(listen, greet)
-        await door.open()
-        await door.look()
-        assert await knock(door) == b"hello"
-        with socket.socket(socket.AF_UNIX if listen.startswith("unix") else socket.AF_INET) as caller:
-            with files(0):
-                caller.connect(door._sock.getsockname() if "unix" not in listen else listen.removeprefix("unix:"))
-                assert await used_s(0.3) > 0.15, "the loop waits by itself now: nothing has to be shut any more"
+        unix = listen.startswith("unix:")
+        family = socket.AF_UNIX if unix else socket.AF_INET
+        with socket.socket(family) as caller:
+            async with opened(listen, greet) as door:
                 await door.look()
+                assert await knock(door) == b"hello"
+                with files(0):
+                    caller.connect(listen.removeprefix("unix:") if unix else door._sock.getsockname())
+                    spins = await wanted(times)
+                    await door.look()
+                    await door.look()
+                    waits = min([await wanted(times) for _ in range(3)])
+                assert spins > 0.5, "the loop waits by itself now: nothing has to be shut any more"
+                assert waits < 0.3
                 await door.look()
-                assert min([await used_s(0.3) for _ in range(3)]) < 0.05
-            await door.look()
-            caller.settimeout(0)
-            assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(caller, 16), 2) == b"hello"
-        assert await knock(door) == b"hello"
-        door.close()
-        door.close()
-        with pytest.raises(OSError, match=GONE):
-            await knock(door)
+                caller.settimeout(0)
+                assert await asyncio.wait_for(asyncio.get_running_loop().sock_recv(caller, 16), 2) == b"hello"
+                assert await knock(door) == b"hello"
+            door.close()
+            with pytest.raises(OSError, match=GONE):
+                await knock(door)
 
     run(work())
     assert said == [
@@ -174,24 +197,15 @@ def test_it_is_shut_at_the_last_three_and_opened_at_eight() -> None:
     """Not at once again: it would be shut and opened all the time."""
 
     async def work() -> None:
-        opened = []
-
-        async def count(sock: socket.socket) -> asyncio.Server:
-            opened.append(sock)
-            return await greet(sock)
-
-        door = Door("127.0.0.1:0", count)
-        await door.open()
-        lowest = os.dup(0)
-        os.close(lowest)
-        seen = []
-        for limit in (lowest + 3, lowest + 2, lowest + 8, lowest + 9, lowest + 9):
-            with files(limit):
-                await door.look()
-            seen.append((door._server is not None, len(opened)))
-        # A shut door has given one descriptor back: its lowest free number is one less.
-        assert seen == [(True, 1), (False, 1), (True, 2), (True, 2), (True, 2)]
-        door.close()
+        async with opened("127.0.0.1:0", greet) as door:
+            seen = []
+            for left in (3, 2, 7, 8, 3):
+                lowest = os.dup(0)
+                os.close(lowest)
+                with files(lowest + left):
+                    await door.look()
+                seen.append(door._server is not None)
+            assert seen == [True, False, False, True, True]
 
     run(work())
 
@@ -200,22 +214,21 @@ def test_a_door_that_cannot_be_opened_again_is_tried_again() -> None:
     """At every look, whatever the reason."""
 
     async def work() -> None:
-        fails = [OSError(24, "Too many open files")]
+        calls: list[socket.socket] = []
 
         async def sometimes(sock: socket.socket) -> asyncio.Server:
-            if door._shut and fails:
-                raise fails.pop()
+            calls.append(sock)
+            if len(calls) == 2:
+                raise OSError(24, "Too many open files")
             return await greet(sock)
 
-        door = Door("127.0.0.1:0", sometimes)
-        await door.open()
-        with files(0):
+        async with opened("127.0.0.1:0", sometimes) as door:
+            with files(0):
+                await door.look()
             await door.look()
-        await door.look()
-        assert door._server is None
-        await door.look()
-        assert await knock(door) == b"hello"
-        door.close()
+            assert door._server is None
+            await door.look()
+            assert await knock(door) == b"hello"
 
     run(work())
 

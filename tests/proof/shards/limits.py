@@ -20,7 +20,7 @@ from tests.proof.crowd import PATH, crowd
 from tests.proof.forked import honest
 from tests.proof.lives import READY_S, Lives, until
 from tests.proof.shard import Job, Shard
-from tests.support.senders import rss_kib
+from tests.support.senders import rss_kib, wanted_s
 
 HELD = 60  # connections that say nothing
 HOSTILE = 200
@@ -40,15 +40,6 @@ Bug = Callable[[], None]
 def limit(pid: int, which: int, soft: int) -> None:
     """Lower a limit of a running process, or raise it again."""
     resource.prlimit(pid, which, (soft, resource.prlimit(pid, which)[1]))
-
-
-def wanted_s(pid: int) -> float:
-    """Seconds for which a process's event loop has run or waited for a core: what it would use on an idle machine.
-
-    Source: Documentation/scheduler/sched-stats.rst of Linux.
-    """
-    ran_ns, waited_ns, _ = Path(f"/proc/{pid}/schedstat").read_text().split()
-    return (int(ran_ns) + int(waited_ns)) / 1e9
 
 
 def data_bytes(pid: int) -> int:
@@ -117,10 +108,14 @@ def silent(lives: Lives) -> Iterator[None]:
 
 
 async def wanted_in_a_second(pid: int) -> float:
-    """What a process wants of the next second."""
-    before_s = wanted_s(pid)
-    await asyncio.sleep(1.0)
-    return wanted_s(pid) - before_s
+    """Seconds for which a process's event loop wants a core in the next second."""
+    times = os.open(f"/proc/{pid}/schedstat", os.O_RDONLY)
+    try:
+        before_s = wanted_s(times)
+        await asyncio.sleep(1.0)
+        return wanted_s(times) - before_s
+    finally:
+        os.close(times)
 
 
 @contextlib.asynccontextmanager
