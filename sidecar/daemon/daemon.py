@@ -46,6 +46,7 @@ __all__ = ["Companion", "Daemon"]
 STOP_S = 20.0  # from SIGTERM to exit, at most, beside drain.accept_for
 LET_END_S = 5.0  # for answers and attempts under way when we stop
 FATAL_EXIT = 74
+HEARD = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 _log = log.get_logger("daemon")
 
@@ -75,6 +76,7 @@ class Daemon:
         self._now = asyncio.Event()  # a second signal: stop at once
         self._exit_code = 0
         self._hurry = False
+        self._deaf = False  # everything is closed: signals mean nothing any more
         self._background = Background()
         self._tls: ssl.SSLContext | None = None
         self._notifier = Notifier(os.environ)
@@ -191,9 +193,19 @@ class Daemon:
             self._show_console(self._admin.console_url)
 
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._told_to_stop, number)
-        loop.add_signal_handler(signal.SIGHUP, lambda: self._background.keep(self._reload_and_tell()))
+        # Not loop.add_signal_handler: at its end uvloop gives them back to the kernel, and a late one would kill us.
+        def hear(number: int, _: object) -> None:
+            if not self._deaf:
+                loop.call_soon_threadsafe(self._heard, number)
+
+        for number in HEARD:
+            signal.signal(number, hear)
+
+    def _heard(self, number: int) -> None:
+        if number == signal.SIGHUP:
+            self._background.keep(self._reload_and_tell())
+        else:
+            self._told_to_stop(number)
 
     def _told_to_stop(self, number: int) -> None:
         if self._stop.is_set():
@@ -231,7 +243,7 @@ class Daemon:
         await self.journal.aclose()
         left = self._owed()
         _log.info("stopped", left_pending=left, exit_code=self._exit_code)
-        _deaf()
+        self._deaf = True
 
     async def _wind_down(self) -> None:
         settings, now_s = self.settings, self.clock.monotonic_s
@@ -356,14 +368,6 @@ class Daemon:
 
     async def _remove_left_over(self, event_id: str = "") -> None:
         await (remove_left_over_of(self, event_id) if event_id else remove_left_over(self))
-
-
-def _deaf() -> None:
-    """Hear no more signals: everything is closed, and the loop's end would let them kill us, exit code and all."""
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        loop.remove_signal_handler(number)
-        signal.signal(number, signal.SIG_IGN)
 
 
 def _callback_failed(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:

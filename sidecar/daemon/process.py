@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 from sidecar import log
 from sidecar.config.load import load_settings
-from sidecar.daemon.daemon import Companion, Daemon
+from sidecar.daemon.daemon import HEARD, Companion, Daemon
 from sidecar.errors import SidecarError
 
 __all__ = ["run"]
@@ -57,6 +57,18 @@ def run(
         return 1
     finally:
         log.stop()
+        _hear_nothing()
+
+
+def _hear_nothing() -> None:
+    """Ignore what comes from now on: it would kill us, exit code and all.
+
+    Blocked meanwhile: one that comes while its handler is being replaced would be complained of on stderr.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, HEARD)
+    for number in HEARD:
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _leave_no_core() -> None:
