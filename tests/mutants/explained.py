@@ -170,6 +170,12 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "JwtVerifier.sign: 'utf-8' -> 'utf-8~'": _CODEC,
     },
     "sidecar.config.problems": {
+        "sensitive: '' -> '~'": "no name of a variable and no URL either",
+        "Report._one: 1 -> 2": "any place behind the end of the file will do",
+        "Report._one: 1 -> 2 (#2)": "any place before its beginning will do",
+        "Report._is_hidden: '\"\\'' -> '\"\\'~' (#2)": "no value in TOML begins with it",
+        "Report._is_hidden: span.start <= at < span.end -> span.start <= at <= span.end": "what follows a value is a blank, a comma, "
+        "a bracket or a number sign, and these are shown",
         "suggestion: 1 -> 2": "only the closest is shown",
     },
     "sidecar.config.rules": {"Listen.complaint: 'utf-8' -> 'utf-8~'": _CODEC},

@@ -250,3 +250,105 @@ def test_any_line_can_be_shown(text: str, offset: int) -> None:
 def test_a_number_in_the_place_of_a_secret_is_hidden_from_its_first_digit() -> None:
     shown = show("[admin]\ntoken = 7391\n", Problem("C103", ("admin", "token"), "bad"))
     assert "token = ***\n" in shown
+
+
+# --- exactly where
+
+
+def syntax(text: str, offset: int) -> str:
+    return "\n".join(Report("f", Positions(text, {})).lines([Problem("C002", (), "bad", offset=offset)]))
+
+
+def test_the_first_character_of_a_file_is_a_place_too() -> None:
+    """And what is wrong with the whole file comes before it."""
+    assert syntax("hush b c\n", 0).splitlines() == ["f:1:1: C002 bad", "  1 | *** *** ***", "    | ^^^"]
+    lines = Report("f", Positions("[a b c\n", {})).lines([Problem("C002", (), "x", offset=0), Problem("C001", (), "y")])
+    assert [line.split("\n")[0] for line in lines] == ["f: C001 y", "f:1:1: C002 x"]
+
+
+def test_a_syntax_error_has_one_caret_below_its_character() -> None:
+    assert syntax("[a] b ]\n", 4).splitlines()[1:] == ["  1 | [a] b ]", "    |     ^"]
+    assert syntax("[ab", 3).splitlines()[1:] == ["  1 | [ab", "    |    ^"], (
+        "behind the last one, at the end of the file"
+    )
+
+
+def test_the_order_of_the_file_is_by_place_and_not_by_the_text_of_the_lines() -> None:
+    """Line 2 before line 10; what came from elsewhere comes last."""
+    text = "".join(f"k{n} = 1\n" for n in range(1, 12))
+    overrides: dict[Path, str] = {("z",): "a variable"}
+    shown = Report("f", scan(text), overrides).lines(
+        [
+            Problem("C103", ("z",), "x"),
+            Problem("C002", (), "x", offset=len(text)),
+            Problem("C103", ("k10",), "x"),
+            Problem("C103", ("k2",), "x"),
+        ]
+    )
+    assert [line.split(" ")[0] for line in shown] == ["f:2:6:", "f:10:7:", "f:12:1:", "a"]
+
+
+def test_only_what_came_from_a_variable_is_shown_with_it() -> None:
+    """Also where the file has the same key; and neither another key nor the file itself is."""
+    overrides: dict[Path, str] = {("a",): "environment W__A"}
+    shown = Report("f", scan("a = 1\n"), overrides).lines(
+        [Problem("C103", ("a",), "x"), Problem("C102", ("b",), "x"), Problem("C001", (), "x")]
+    )
+    assert [line.split(": C")[0] for line in shown] == ["f", "f:1:1", "environment W__A"]
+
+
+def test_a_line_is_cut_when_it_has_more_than_160_characters() -> None:
+    """Then to 80 before the place and 160 in all; a line far down in the file is not longer for that."""
+    for long in (160, 161):
+        text = "a = 1\n" * 100 + 'b = "' + "x" * (long - 8) + '"#y\n'
+        line, carets = show(text, Problem("C103", ("b",), "x")).splitlines()[1:]
+        margin = len("  101 | ")
+        assert line[margin:] == text.splitlines()[-1][:160]
+        assert carets.index("^") == margin + 4
+    text = "a = [" + "1, " * 100 + "7]"
+    line, carets = show(text, Problem("C103", ("a", 100), "x")).splitlines()[1:]
+    at = text.index("7")
+    assert line == "  1 | " + text[at - 80 : at + 80]
+    assert carets == "    | " + " " * 80 + "^"
+    whole = "a = [" + "1, " * 51 + "7]"
+    assert len(whole) == 160
+    for before in (0, 100):
+        shown = show("b = 1\n" * before + whole, Problem("C103", ("a", 51), "x"))
+        assert shown.splitlines()[1] == f"  {before + 1} | {whole}"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("hushhush", "***"),
+        ("hush hu~sh", "*** ***"),
+        ("a = 1\ntoken = hushhush", "token = ***"),
+        ("[serv~r", "[serv~r"),
+        ("[serv'r", "[***'***"),
+    ],
+)
+def test_of_a_line_with_a_syntax_error_exactly_this_is_shown(text: str, shown: str) -> None:
+    """Three stars for each run that may be a secret."""
+    margin = f"  {text.count(chr(10)) + 1} | "
+    assert syntax(text, len(text)).splitlines()[1] == margin + shown
+
+
+def test_the_name_of_a_variable_that_is_none_is_hidden_whatever_it_begins_with() -> None:
+    text = '[sources.a]\nsecrets = [{ env = "~hush" }]\n'
+    assert "hush" not in show(text, Problem("C144", ("sources", "a", "secrets", 0, "env"), "bad"))
+
+
+def test_a_report_can_be_asked_twice() -> None:
+    """What was hidden the first time is not what is hidden the second."""
+    report = Report("f", scan('b.pw = "hush"\n'))
+    assert "hush" in report.lines([Problem("C103", ("b", "pw"), "x")])[0]
+    unknown, bad = Problem("C101", ("b",), "x", at_key=True), Problem("C103", ("b", "pw"), "x")
+    assert "hush" not in "".join(report.lines([unknown, bad]))
+
+
+def test_each_problem_below_a_path_touches_it() -> None:
+    problems = Problems()
+    problems.add("C120", ("a", "b"), "x")
+    problems.add("C120", ("c",), "x")
+    assert problems.touches("a")
+    assert not problems.found[0].at_key

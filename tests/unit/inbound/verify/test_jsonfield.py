@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.inbound.verify import jsonfield
 from sidecar.inbound.verify.jsonfield import parse_pointer, read_document, read_field
 
 
@@ -178,3 +179,20 @@ def test_arbitrary_bytes_never_raise(body):
 def test_a_whole_document_names_nothing_twice(body, document):
     """Wherever it is, however it is spelled; and is JSON as the standard has it."""
     assert read_document(body) == document
+
+
+def test_an_ordinary_body_is_parsed_once(monkeypatch):
+    """It is the hot path: whether the name is repeated is settled by looks at the bytes."""
+
+    def fail(*_, **__):
+        raise AssertionError("parsed again")
+
+    monkeypatch.setattr(jsonfield.json, "loads", fail)
+    nested = b'{"id":"x","data":{"id":"z","a":1}}'
+    assert read_field(nested, ("id",)) == "x", "twice in the bytes, once in the object: commas are counted"
+    monkeypatch.setattr(jsonfield, "_decode_members", fail)
+    monkeypatch.setattr(jsonfield, "_decode_elements", fail)
+    assert read_field(b'{"id":"x","other":"a \\"quoted\\" one"}', ("id",)) == "x"
+    assert read_field(b'["x"]', ("0",)) == "x"
+    with pytest.raises(AssertionError, match="parsed again"):
+        read_field(nested, ("id",))
