@@ -109,6 +109,26 @@ def test_new_names_that_cannot_be_written_are_one_clear_line(tmp_path, monkeypat
     journal.close()
 
 
+@pytest.mark.parametrize("where", ["lmdb.open", "adopt", "DedupIndex.load", "Books.load"])
+@pytest.mark.parametrize("error", [lmdb.Error("mdb_get: Input/output error"), lmdb.CorruptedError("mdb_get")])
+def test_a_disk_that_fails_while_the_journal_is_opened_is_one_clear_line(tmp_path, monkeypatch, where, error):
+    """Whatever is read at that moment; and the lock is given back, so that the next try finds what there is."""
+    options = JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20)
+    Journal.open(options, Clock()).close()
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(where if where == "lmdb.open" else f"sidecar.journal.journal.{where}", fail)
+        with pytest.raises(JournalError) as caught:
+            Journal.open(options, Clock())
+    assert "\n" not in caught.value.message
+    assert str(tmp_path) in caught.value.message
+    assert caught.value.hint
+    Journal.open(options, Clock()).close()
+
+
 def test_the_lock_file_that_lmdb_maps_has_its_blocks(tmp_path):
     """Where it has none and the disk is full, writing to the map ends the process with SIGBUS."""
     Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock()).close()
