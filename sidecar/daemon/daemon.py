@@ -136,7 +136,10 @@ class Daemon:
             await self._start(loop, companion)
             await self._stop.wait()
         finally:
-            await self._shut_down()
+            try:
+                await self._shut_down()
+            finally:
+                self._deaf = True
         return self._exit_code
 
     async def _start(self, loop: asyncio.AbstractEventLoop, companion: Companion | None) -> None:
@@ -243,7 +246,6 @@ class Daemon:
         await self.journal.aclose()
         left = self._owed()
         _log.info("stopped", left_pending=left, exit_code=self._exit_code)
-        self._deaf = True
 
     async def _wind_down(self) -> None:
         settings, now_s = self.settings, self.clock.monotonic_s
