@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -73,8 +74,10 @@ class Lives:
         server: str = "",
         more: str = "",
     ) -> None:
-        self.port = free_port()
-        url = f"http://127.0.0.1:{self.port}"
+        # Nobody else's address: a port of 127.0.0.1 would be given to others while the backend is away.
+        pid = os.getpid()
+        self.host, self.port = f"127.{1 + (pid >> 16) % 250}.{(pid >> 8) % 256}.{1 + pid % 254}", free_port()
+        url = f"http://{self.host}:{self.port}"
         config = CONFIG.format(path=PATH, secret=SECRET, folder=data, max_size=max_size, url=url) + more
         self.data = data
         self.daemon = ForkedDaemon(folder, config, bug, server=server)
@@ -90,11 +93,9 @@ class Lives:
     @contextlib.asynccontextmanager
     async def backend(self):
         """Its backend is there for the length of a block."""
-        async with running(answer, port=self.port) as backend:
-            try:
-                yield
-            finally:
-                self.requests += backend.requests
+        async with running(answer, host=self.host, port=self.port) as backend:
+            backend.requests = self.requests  # not at the end: one that is accepted just then is answered later
+            yield
 
     def live(self, work: Callable[[], Awaitable[list[str]]], *, backend: bool = True) -> list[str]:
         """Start it, do something with it, and kill it if it is still there; what is wrong."""
