@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.inbound.verify import jsonfield
 from sidecar.inbound.verify.jsonfield import parse_pointer, read_document, read_field
 
 
@@ -151,6 +152,35 @@ def test_counting_commas_finds_exactly_the_repeated_names(members):
     else:
         value = json.loads(text).get("id")
         assert found == (value if type(value) in (str, int) else None)
+
+
+@pytest.mark.parametrize(
+    ("body", "pointer", "parsers"),
+    [
+        (b'{"id":"x","n":[1,{"m":2}]}', "/id", []),
+        (b'{"id":"a\\nb"}', "/id", []),
+        (b"[7]", "/0", []),
+        (b'{"data":{"id":"x"}}', "/data/id", ["members"]),
+        (b"[[7]]", "/0/0", ["elements"]),
+        (b'{"id":"\\u0061"}', "/id", ["members"]),
+        (b'{"id":"x","n":["id",1,2]}', "/id", ["members"]),
+        (b'{"a/b":"x","n":[1,2]}', "/a~1b", ["members"]),
+        (b'{"a,b":1,"id":"x","n":"id"}', "/id", ["members", "pairs"]),
+    ],
+)
+def test_no_more_is_parsed_a_second_time_than_the_answer_needs(monkeypatch, body, pointer, parsers):
+    """Bytes settle most names, commas nearly all others, and nobody looks into the value at the end of the path."""
+    asked = []
+
+    def note(owner, name, label):
+        real = getattr(owner, name)
+        monkeypatch.setattr(owner, name, lambda *args, **options: (asked.append(label), real(*args, **options))[1])
+
+    note(jsonfield, "_decode_members", "members")
+    note(jsonfield, "_decode_elements", "elements")
+    note(json, "loads", "pairs")
+    assert read_field(body, parse_pointer(pointer)) is not None
+    assert asked == parsers
 
 
 @given(st.binary(max_size=300) | st.text(alphabet='{}[]":,\\u0idé1eE.-+ntrufals ', max_size=80).map(str.encode))
