@@ -162,6 +162,11 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "sidecar.config.problems": {
         "suggestion: 1 -> 2": "only the closest is shown",
+        "Report._one: 1 -> 2": "any place behind the end is the last one",
+        "Report._one: 1 -> 2 (#2)": "any place before the beginning is the first one",
+        "Report._is_hidden: '\"\\'' -> '\"\\'~' (#2)": "no value begins with ~",
+        "Report._is_hidden: span.start <= at < span.end -> span.start <= at <= span.end": "what stands right behind a value, a "
+        "blank, a comma, a bracket or a comment's sign, is never hidden",
     },
     "sidecar.config.rules": {"Listen.complaint: 'utf-8' -> 'utf-8~'": _CODEC},
     "sidecar.inbound.verify.messages": {
