@@ -10,11 +10,12 @@ from __future__ import annotations
 import difflib
 import json
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from sidecar.config.positions import Path, Positions, Span, dotted
+from sidecar.config.positions import Path, Positions, Span, dotted, scan
 
 __all__ = ["CODES", "Problem", "Problems", "Report", "got", "printable", "sensitive", "suggestion"]
 
@@ -120,7 +121,7 @@ class Problems:
         return any(p[: len(path)] == path for p in (*(found.path for found in self.found), *self.unknown))
 
 
-def sensitive(path: Path, value: object = "") -> bool:
+def sensitive(path: Path, value: object) -> bool:
     """Whether the value at a path may be a secret and must not be shown."""
     words = [part for n, part in enumerate(path) if isinstance(part, str) and not (n == 1 and path[0] in _NAMED)]
     if words and words[-1] in _REFERENCE_KEYS and words[-2:-1] != ["headers"]:
@@ -223,7 +224,8 @@ class Report:
         whole = self.positions.line_span(line)
         first = max(whole.start, span.start - _MAX_LINE // 2) if whole.end - whole.start > _MAX_LINE else whole.start
         last = min(whole.end, first + _MAX_LINE)
-        hide = _blank_loosely(self.positions.text[whole.start : last]) if loose else None
+        text = self.positions.text
+        hide = _blank_loosely(text[: whole.start], text[whole.start : whole.end]) if loose else None
         shown = ""
         caret_at = carets = 0
         was_hidden = False
@@ -231,7 +233,7 @@ class Report:
             if at == span.start:
                 caret_at = len(shown)
             hidden = at - whole.start >= hide if hide is not None else self._is_hidden(at)
-            c = self.positions.text[at]
+            c = text[at]
             hidden = hidden and not c.isspace() and c not in "\"'[]{}=,#"
             # Three stars for each run, so that not even the length of a secret shows.
             piece = printable(c) if not hidden else "" if was_hidden else "***"
@@ -260,9 +262,22 @@ class Report:
         return any(span.start <= at < span.end for span in self._hidden)
 
 
-def _blank_loosely(line: str) -> int | None:
-    """Say from where a line must not be shown although nothing is known about its parts; None: show all."""
-    before, equals, _ = line.partition("=")
-    if not equals:  # perhaps the inside of a string; a table's header is not
+def _blank_loosely(before: str, line: str) -> int | None:
+    """Say from where a line with a syntax error must not be shown; None: show all.
+
+    Args:
+        before: The text above the line, which has no error.
+        line: The whole line.
+    """
+    probe = before + "_ = 0"
+    try:
+        tomllib.loads(probe)
+        table = list(scan(probe).places)[-1][:-1]
+    except (ValueError, RecursionError):
+        return 0  # the line is within an array or a text that began above it
+    key, equals, value = line.partition("=")
+    if not equals:  # the header of a table, or a text without a key
         return None if line.lstrip().startswith("[") and not set(line) & set("\"'{") else 0
-    return len(before) if any(_SECRET_WORDS.search(word) for word in re.findall(r"[A-Za-z_]+", line)) else None
+    path = (*table, *re.findall(r"[A-Za-z0-9_-]+", key))
+    # More keys may be in the value, and a URL may have a password in it.
+    return len(key) if set(value) & set("{=@") or sensitive(path, value.strip(" \t\"'")) else None

@@ -55,6 +55,28 @@ def test_problems_come_in_the_order_of_the_file() -> None:
     assert [line.split(" ")[0] for line in lines] == ["f:", "f:1:5:", "f:2:5:"]
 
 
+def test_the_order_is_that_of_places_and_what_is_elsewhere_stands_at_the_ends() -> None:
+    """Of the whole file first, then by line as a number, then what came from the environment."""
+    text = "a = 1\n" + "\n" * 9 + "b = 2"
+    report = Report("f", scan(text), {("c",): "environment C"})
+    lines = report.lines(
+        [
+            Problem("C103", ("c",), "x"),
+            Problem("C103", ("b",), "x"),
+            Problem("C101", ("a",), "x", at_key=True),
+            Problem("C001", (), "x"),
+        ]
+    )
+    assert [line.split(" C1")[0] for line in lines] == ["f: C001 x", "f:1:1:", "f:11:5:", "environment C:"]
+
+
+def test_a_report_can_be_made_twice() -> None:
+    """What the first one might show, the second one hides when it knows of a wrong key."""
+    report = Report("f", scan('sorces.pw = "hush"\n'))
+    assert "hush" in report.lines([Problem("C103", ("sorces", "pw"), "x")])[0]
+    assert "hush" not in report.lines([Problem("C101", ("sorces",), "x", at_key=True)])[0]
+
+
 def test_a_missing_key_is_shown_at_its_table() -> None:
     assert show("[sources.a]\nx = 1\n", Problem("C102", ("sources", "a", "path"), "missing", at_key=True)).startswith(
         "config.toml:1:10: C102 sources.a.path: missing\n  1 | [sources.a]\n    |          ^"
@@ -73,10 +95,35 @@ def test_a_key_from_the_environment_is_shown_with_its_variable_and_no_line() -> 
     assert show("[server]\n", Problem("C103", ("server",), "bad"), overrides=overrides).startswith("config.toml:1")
 
 
+def test_only_what_came_from_the_environment_is_shown_with_a_variable() -> None:
+    overrides: dict[Path, str] = {("a",): "environment A"}
+    assert show("a = 1\n", Problem("C103", ("a",), "bad"), overrides=overrides) == "environment A: C103 a: bad"
+    assert show("", Problem("C103", ("b",), "bad"), overrides=overrides).startswith("config.toml:1:1: C103 b: bad")
+    assert show("", Problem("C001", (), "bad"), overrides=overrides) == "config.toml: C001 bad"
+
+
 def test_a_syntax_error_is_shown_at_its_offset() -> None:
     text = "a = 1\nb = 2 3\n"
     shown = "\n".join(Report("f", Positions(text, {})).lines([Problem("C002", (), "no line end", offset=12)]))
     assert shown == "f:2:7: C002 no line end\n  2 | b = 2 3\n    |       ^"
+
+
+@pytest.mark.parametrize(
+    ("text", "offset", "column", "line", "carets"),
+    [
+        ("\x1b = 1", 0, 1, "\\u001b = 1", "^^^^^^"),
+        ("a\x1b = 1", 1, 2, "a\\u001b = 1", " ^^^^^^"),
+        ("abc = 1", 1, 2, "abc = 1", " ^"),
+        ("a = 1", 5, 6, "a = 1", "     ^"),
+        ("a = 1\n", 5, 6, "a = 1", "     ^"),
+    ],
+)
+def test_the_carets_of_a_syntax_error_are_as_wide_as_its_character_is_shown(
+    text: str, offset: int, column: int, line: str, carets: str
+) -> None:
+    """One behind the end of the line where that is the error."""
+    shown = Report("f", Positions(text, {})).lines([Problem("C002", (), "bad", offset=offset)])
+    assert shown == (f"f:1:{column}: C002 bad\n  1 | {line}\n    | {carets}",)
 
 
 def test_a_long_line_is_cut_around_the_caret() -> None:
@@ -85,6 +132,23 @@ def test_a_long_line_is_cut_around_the_caret() -> None:
     line, carets = shown.splitlines()[1:]
     assert len(line) < 200
     assert line[carets.index("^")] == "7"
+
+
+def test_a_line_is_cut_only_where_it_is_longer_than_160_and_80_before_the_caret() -> None:
+    """However far down it is."""
+    text = "a = ['" + "0123456789" * 14 + "01234567', 70]"
+    at = text.index("70")
+    problem = Problem("C103", ("a", 1), "bad")
+    assert len(text) == 160
+    assert show(text, problem).splitlines()[1] == f"  1 | {text}"
+    assert show(f"{text}#", problem).splitlines()[1] == f"  1 | {text[at - 80 :]}#"
+    longer = f"{text} # {text}"
+    assert show(longer, problem).splitlines()[1:] == [
+        f"  1 | {longer[at - 80 : at + 80]}",
+        "    | " + " " * 80 + "^^",
+    ]
+    short = text[:6] + text[40:]
+    assert show("#" * 150 + "\n" + short, problem).splitlines()[1] == f"  2 | {short}"
 
 
 def test_invisible_characters_are_escaped_and_the_caret_moves_along() -> None:
@@ -124,24 +188,63 @@ def test_no_line_and_no_value_shows_a_secret() -> None:
 
 
 @pytest.mark.parametrize(
-    "line",
+    ("text", "line"),
     [
-        'value = "hushhush',
-        'secrets = [{ value = "hushhush }]',
-        "hushhush",
-        '"hushhush", [',
-        "token = hushhush",
-        '["hushhush',
+        ('value = "hushhush', 'value = "***'),
+        ('secrets = [{ value = "hushhush }]', 'secrets = [{ *** = "*** }]'),
+        ("hushhush", "***"),
+        ('"hushhush", [', '"***", ['),
+        ("token = hushhush", "token = ***"),
+        ("a = 1\ntoken = hush~hush", "token = ***"),
+        ('["hushhush', '["***'),
+        ("[{hushhush", "[{***"),
+        ('secrets = [\n"hushhush="\n"hushhush="', '"***="'),
+        ("a = [\n[hushhush", "[***"),
+        ('text = """\nhush=hush', "***=***"),
+        ("n = " + "[" * 3000 + '\nlisten = "hush', '*** = "***'),
+        ("[headers]\nX-Other = 'hush", "X-Other = '***"),
+        ('[destinations.a.headers]\n"X-Other" = "hush', '"X-Other" = "***'),
+        ('a.headers.X-Other = "hush', 'a.headers.X-Other = "***'),
+        ('url = "http://user:hush@host/', 'url = "***'),
+        ('url = "http://host/?a=hush', 'url = "***=***'),
+        ('env = "hush hush', 'env = "*** ***'),
+        ('env = "~hush', 'env = "***'),
+        ('verify = { scheme = "token", token = "hush }', 'verify = { *** = "***", *** = "*** }'),
+        ('listen = 1 token = "hush"', 'listen = *** *** = "***"'),
     ],
 )
-def test_a_syntax_error_shows_no_secret(line: str) -> None:
-    shown = "\n".join(Report("f", Positions(line, {})).lines([Problem("C002", (), "bad", offset=len(line))]))
-    assert "hush" not in shown
+def test_a_syntax_error_shows_no_secret(text: str, line: str) -> None:
+    """Nor what goes on with an array or a text from the lines above: nobody knows its key."""
+    offset = text.rfind("\n") + 1
+    shown = "\n".join(Report("f", Positions(text, {})).lines([Problem("C002", (), "bad", offset=offset)]))
+    assert shown.split(" | ")[1].splitlines()[0] == line
 
 
-@pytest.mark.parametrize("line", ["[servr", 'listen = "0.0.0.0:8787'])
-def test_a_syntax_error_elsewhere_shows_its_line(line: str) -> None:
-    assert line in "\n".join(Report("f", Positions(line, {})).lines([Problem("C002", (), "bad", offset=3)]))
+def test_a_password_behind_the_end_of_a_cut_line_hides_what_is_shown_of_it() -> None:
+    text = 'url = "http://' + "u" * 150 + ":hush" * 10 + "@host/"
+    shown = "\n".join(Report("f", Positions(text, {})).lines([Problem("C002", (), "bad", offset=0)]))
+    assert 'url = "***\n' in shown
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[servr",
+        "[serv~r",
+        'listen = "0.0.0.0:8787',
+        '[headers]\n[server]\nlisten = "0.0.0.0:8787',
+        'listen = "a"\nlisten = "b"',
+        'path = "/~a',
+        "env = 'NAME",
+        'env = "NAME"\t"',
+    ],
+)
+def test_a_syntax_error_elsewhere_shows_its_line(text: str) -> None:
+    line = printable(text.splitlines()[-1])
+    offset = text.rfind("\n") + 1
+    assert f"| {line}\n" in "\n".join(
+        Report("f", Positions(text, {})).lines([Problem("C002", (), "bad", offset=offset)])
+    )
 
 
 @pytest.mark.parametrize(
@@ -152,6 +255,7 @@ def test_a_syntax_error_elsewhere_shows_its_line(line: str) -> None:
         (("sources", "a", "secrets", 0, "env"), "NAME", False),
         (("sources", "a", "secrets", 0, "env"), "not a name", True),
         (("sources", "a", "secrets", 0, "env"), 7, True),
+        (("sources", "a", "secrets", 0, "env"), "~NAME", True),
         (("sources", "token", "path"), "/x", False),
         (("destinations", "token", "path"), "/x", False),
         (("sources", "a", "secrets", 0, "credential"), "name", False),
@@ -220,6 +324,8 @@ def test_one_problem_is_noted_once() -> None:
     problems.add("C120", ("a", "b"), "x")
     problems.add("C120", ("a", "b"), "y")
     assert len(problems.found) == 1
+    assert problems.found[0].at_key is False
+    problems.add("C120", ("c",), "x")
     assert problems.touches("a")
     assert not problems.touches("b")
 
@@ -247,108 +353,11 @@ def test_any_line_can_be_shown(text: str, offset: int) -> None:
         assert all(part.isprintable() for part in line.split("\n"))
 
 
+def test_a_pasted_secret_is_hidden_also_where_only_its_first_character_tells_it_from_a_name() -> None:
+    shown = show('secrets = [{ env = "~hush" }]\n', Problem("C103", ("secrets", 0, "env"), "bad"))
+    assert 'env = "***"' in shown
+
+
 def test_a_number_in_the_place_of_a_secret_is_hidden_from_its_first_digit() -> None:
     shown = show("[admin]\ntoken = 7391\n", Problem("C103", ("admin", "token"), "bad"))
     assert "token = ***\n" in shown
-
-
-# --- exactly where
-
-
-def syntax(text: str, offset: int) -> str:
-    return "\n".join(Report("f", Positions(text, {})).lines([Problem("C002", (), "bad", offset=offset)]))
-
-
-def test_the_first_character_of_a_file_is_a_place_too() -> None:
-    """And what is wrong with the whole file comes before it."""
-    assert syntax("hush b c\n", 0).splitlines() == ["f:1:1: C002 bad", "  1 | *** *** ***", "    | ^^^"]
-    lines = Report("f", Positions("[a b c\n", {})).lines([Problem("C002", (), "x", offset=0), Problem("C001", (), "y")])
-    assert [line.split("\n")[0] for line in lines] == ["f: C001 y", "f:1:1: C002 x"]
-
-
-def test_a_syntax_error_has_one_caret_below_its_character() -> None:
-    assert syntax("[a] b ]\n", 4).splitlines()[1:] == ["  1 | [a] b ]", "    |     ^"]
-    assert syntax("[ab", 3).splitlines()[1:] == ["  1 | [ab", "    |    ^"], (
-        "behind the last one, at the end of the file"
-    )
-
-
-def test_the_order_of_the_file_is_by_place_and_not_by_the_text_of_the_lines() -> None:
-    """Line 2 before line 10; what came from elsewhere comes last."""
-    text = "".join(f"k{n} = 1\n" for n in range(1, 12))
-    overrides: dict[Path, str] = {("z",): "a variable"}
-    shown = Report("f", scan(text), overrides).lines(
-        [
-            Problem("C103", ("z",), "x"),
-            Problem("C002", (), "x", offset=len(text)),
-            Problem("C103", ("k10",), "x"),
-            Problem("C103", ("k2",), "x"),
-        ]
-    )
-    assert [line.split(" ")[0] for line in shown] == ["f:2:6:", "f:10:7:", "f:12:1:", "a"]
-
-
-def test_only_what_came_from_a_variable_is_shown_with_it() -> None:
-    """Also where the file has the same key; and neither another key nor the file itself is."""
-    overrides: dict[Path, str] = {("a",): "environment W__A"}
-    shown = Report("f", scan("a = 1\n"), overrides).lines(
-        [Problem("C103", ("a",), "x"), Problem("C102", ("b",), "x"), Problem("C001", (), "x")]
-    )
-    assert [line.split(": C")[0] for line in shown] == ["f", "f:1:1", "environment W__A"]
-
-
-def test_a_line_is_cut_when_it_has_more_than_160_characters() -> None:
-    """Then to 80 before the place and 160 in all; a line far down in the file is not longer for that."""
-    for long in (160, 161):
-        text = "a = 1\n" * 100 + 'b = "' + "x" * (long - 8) + '"#y\n'
-        line, carets = show(text, Problem("C103", ("b",), "x")).splitlines()[1:]
-        margin = len("  101 | ")
-        assert line[margin:] == text.splitlines()[-1][:160]
-        assert carets.index("^") == margin + 4
-    text = "a = [" + "1, " * 100 + "7]"
-    line, carets = show(text, Problem("C103", ("a", 100), "x")).splitlines()[1:]
-    at = text.index("7")
-    assert line == "  1 | " + text[at - 80 : at + 80]
-    assert carets == "    | " + " " * 80 + "^"
-    whole = "a = [" + "1, " * 51 + "7]"
-    assert len(whole) == 160
-    for before in (0, 100):
-        shown = show("b = 1\n" * before + whole, Problem("C103", ("a", 51), "x"))
-        assert shown.splitlines()[1] == f"  {before + 1} | {whole}"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("hushhush", "***"),
-        ("hush hu~sh", "*** ***"),
-        ("a = 1\ntoken = hushhush", "token = ***"),
-        ("[serv~r", "[serv~r"),
-        ("[serv'r", "[***'***"),
-    ],
-)
-def test_of_a_line_with_a_syntax_error_exactly_this_is_shown(text: str, shown: str) -> None:
-    """Three stars for each run that may be a secret."""
-    margin = f"  {text.count(chr(10)) + 1} | "
-    assert syntax(text, len(text)).splitlines()[1] == margin + shown
-
-
-def test_the_name_of_a_variable_that_is_none_is_hidden_whatever_it_begins_with() -> None:
-    text = '[sources.a]\nsecrets = [{ env = "~hush" }]\n'
-    assert "hush" not in show(text, Problem("C144", ("sources", "a", "secrets", 0, "env"), "bad"))
-
-
-def test_a_report_can_be_asked_twice() -> None:
-    """What was hidden the first time is not what is hidden the second."""
-    report = Report("f", scan('b.pw = "hush"\n'))
-    assert "hush" in report.lines([Problem("C103", ("b", "pw"), "x")])[0]
-    unknown, bad = Problem("C101", ("b",), "x", at_key=True), Problem("C103", ("b", "pw"), "x")
-    assert "hush" not in "".join(report.lines([unknown, bad]))
-
-
-def test_each_problem_below_a_path_touches_it() -> None:
-    problems = Problems()
-    problems.add("C120", ("a", "b"), "x")
-    problems.add("C120", ("c",), "x")
-    assert problems.touches("a")
-    assert not problems.found[0].at_key
