@@ -99,6 +99,30 @@ def test_a_first_start_without_room_is_one_clear_line(tmp_path, monkeypatch, mod
         Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock())
 
 
+@pytest.mark.parametrize("read_only", [False, True], ids=["to write", "to read"])
+@pytest.mark.parametrize("module", [os, os.path, lmdb], ids=["the lock", "its size", "LMDB"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
+def test_a_disk_that_fails_under_a_journal_that_is_there_is_one_clear_line(
+    tmp_path, monkeypatch, code, module, read_only
+):
+    """What the system said and what to do, exit code 74; and the lock is free again."""
+    options = JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20)
+    Journal.open(options, Clock()).close()
+    what = os.strerror(code)
+
+    def fail(*_: object, **__: object) -> None:
+        raise lmdb.Error(what) if module is lmdb else OSError(code, what)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "getsize" if module is os.path else "open", fail)
+        with pytest.raises(JournalError, match=what) as refused:
+            Journal.open(options, Clock(), read_only=read_only)
+    assert refused.value.exit_code == 74
+    assert "\n" not in refused.value.message
+    assert "disk" in refused.value.hint or code == errno.EROFS
+    Journal.open(options, Clock()).close()
+
+
 def test_new_names_that_cannot_be_written_are_one_clear_line(tmp_path, monkeypatch):
     journal = Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock())
     monkeypatch.setattr(
