@@ -287,7 +287,8 @@ def _open(path: str, options: JournalOptions, lock_fd: int, *, read_only: bool, 
         )
     except (lmdb.Error, CorruptRecord) as e:
         raise JournalFormatError(
-            f"the journal at {path} cannot be opened: {e}", "restore a backup; the file was not changed"
+            f"the journal at {path} cannot be opened: {e}",
+            "if its disk is sound and not full, restore a backup; the file was not changed",
         ) from e
     try:
         return _read_meta(env, path, options, lock_fd)

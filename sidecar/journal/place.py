@@ -36,6 +36,7 @@ _LMDB_LOCK_BYTES = 16_384  # 64 for each of at most 126 readers, and a head
 def unusable(path: str, error: OSError, hint: str = "create it, or point journal.path elsewhere") -> JournalError:
     """What to tell when the operating system refuses something there; ``hint`` where the error says too little."""
     hint = {
+        errno.EIO: "its disk is failing (dmesg says more)",
         errno.EROFS: "mount it writable, or point journal.path elsewhere",
         errno.ENOSPC: "free some space on its disk, or point journal.path elsewhere",
         errno.EDQUOT: "free some space on its disk, or point journal.path elsewhere",

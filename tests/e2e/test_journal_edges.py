@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
+import os
 import signal
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,10 +15,13 @@ from pathlib import Path
 import lmdb
 import pytest
 
-from sidecar.journal import meta
+from sidecar.clock import Clock
+from sidecar.journal import Journal, meta
+from sidecar.journal.types import JournalOptions
 from tests.support.daemon import Daemon, eventually, free_port
 from tests.support.senders import Answer, Raw, framed, fresh_id, github
 from tests.support.sink import Sink
+from tests.support.tracing import needs_strace
 
 SECRET = "journal-test"
 
@@ -43,6 +49,15 @@ base = "2s"
 jitter = 0
 {more}
 """
+
+FAILING = (
+    (False, "openat", "EROFS", "journal/journal.lock", 1),
+    (False, "pwrite64", "EIO", "journal/.new/data.mdb", 1),
+    (True, "read", "EIO", "journal/data.mdb", 1),
+    (True, "openat", "EIO", "journal/lock.mdb", 2),
+)
+"""Whether there is a journal; which call fails, with what, on which path, and from which of them on. The second open of
+``lock.mdb`` is LMDB's own."""
 
 
 def config(url: str = "http://127.0.0.1:9", more: str = "") -> str:
@@ -158,6 +173,22 @@ def test_a_journal_directory_that_is_a_file_is_refused(tmp_path):
     daemon = Daemon(tmp_path, config())
     (tmp_path / "journal").write_text("")
     assert "journal" in refused_start(daemon)
+
+
+@needs_strace
+@pytest.mark.parametrize(("there", "call", "error", "path", "first"), FAILING, ids=str)
+def test_a_disk_that_fails_while_a_journal_is_opened_is_told_in_one_line(there, call, error, path, first, tmp_path):
+    """And the next start, on a sound disk, works."""
+    if there:
+        Journal.open(JournalOptions(path=str(tmp_path / "journal"), max_size_bytes=1 << 30), Clock()).close()
+    code = getattr(errno, error)
+    tracer = ("strace", "-D", "-f", "-qq", "-o", "/dev/null", "-P", str(tmp_path / path), "-e", f"trace={call}", "-e")
+    fault = f"inject={call}:error={error}:when={first}+"
+    line = refused_start(Daemon(tmp_path, config(), command=(*tracer, fault, sys.executable, "-m", "sidecar")))
+    assert f"{tmp_path}/journal" in line
+    assert os.strerror(code) in line
+    with Daemon(tmp_path, config()) as sound:
+        assert send(sound).status == 200
 
 
 def test_a_full_journal_refuses_loses_nothing_and_takes_webhooks_again_by_itself(tmp_path):

@@ -54,6 +54,19 @@ def reload(daemon: Daemon) -> tuple[int, dict[str, Any]]:
     return status, json.loads(body)
 
 
+def served(daemon: Daemon, ca: str, host: str) -> bool:
+    """Whether a new connection gets a certificate for this host, and its key."""
+    context = ssl.create_default_context(cafile=ca)
+    try:
+        with (
+            socket.create_connection(("127.0.0.1", daemon.port), 10) as sock,
+            context.wrap_socket(sock, server_hostname=host),
+        ):
+            return True
+    except ssl.SSLError:
+        return False
+
+
 def replace(path: Path, content: bytes) -> None:
     """As an editor or a secret manager does it: written aside, renamed over."""
     fresh = path.with_name(path.name + ".new")
@@ -189,28 +202,20 @@ def test_new_tls_files_are_used_by_the_next_connection_and_bad_ones_are_not(sink
     shutil.copy(made / "good.key", key)
     tls = f'tls = {{ cert = "{cert}", key = "{key}" }}'
 
-    def served(port: int, host: str) -> bool:
-        context = ssl.create_default_context(cafile=certificates.ca)
-        try:
-            with (
-                socket.create_connection(("127.0.0.1", port), 10) as sock,
-                context.wrap_socket(sock, server_hostname=host),
-            ):
-                return True
-        except ssl.SSLCertVerificationError:
-            return False
-
     daemon = Daemon(tmp_path, config({"app": sink.url}), server=tls)
     with daemon:
-        assert (served(daemon.port, "localhost"), served(daemon.port, "example.com")) == (True, False)
+        assert (served(daemon, certificates.ca, "localhost"), served(daemon, certificates.ca, "example.com")) == (
+            True,
+            False,
+        )
         old = Raw(daemon.port, tls=ssl.create_default_context(cafile=certificates.ca))
         shutil.copy(made / "elsewhere.pem", cert)  # the key does not belong to it yet: half a renewal
         status, answer = reload(daemon)
         assert (status, answer["ok"]) == (422, False)
-        assert served(daemon.port, "localhost")
+        assert served(daemon, certificates.ca, "localhost")
         shutil.copy(made / "elsewhere.key", key)
-        eventually(lambda: served(daemon.port, "example.com"), POLLED_S, "the new certificate is served")
-        assert not served(daemon.port, "localhost")
+        eventually(lambda: served(daemon, certificates.ca, "example.com"), POLLED_S, "the new certificate is served")
+        assert not served(daemon, certificates.ca, "localhost")
         body = b"{}"
         answered = old.send(framed("/github", body, github(body, "one", fresh_id()))).answer()
         assert answered.status == 200, "a connection that was there goes on"

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.test_reload import POLLED_S, config, reload, send
+from tests.e2e.test_reload import POLLED_S, config, reload, replace, send, served
+from tests.support.backends import make_certificates
 from tests.support.daemon import REPOSITORY, Daemon, eventually
 from tests.support.senders import Raw, framed, fresh_id, github
 from tests.support.sink import Sink
@@ -61,6 +62,54 @@ def test_a_reload_that_fails_at_its_last_step_changes_nothing(sink, tmp_path):
 
 def test_a_reload_piece_by_piece_is_caught(sink, tmp_path):
     assert {"old path", "new path"} <= changed_by_a_failed_reload(tmp_path, sink, "pieces")
+
+
+class Renewed:
+    """A daemon whose certificate is renewed in the middle of a reload: one half just then, the other one later."""
+
+    def __init__(self, folder: Path, sink: Sink, first: str, moment: str, bug: str = "") -> None:
+        made = folder / "made"
+        made.mkdir()
+        self.ca = make_certificates(made).ca
+        self.files = {name: folder / f"tls.{name}" for name in ("crt", "key")}
+        self.next = {"crt": (made / "elsewhere.pem").read_bytes(), "key": (made / "elsewhere.key").read_bytes()}
+        replace(self.files["crt"], (made / "good.pem").read_bytes())
+        replace(self.files["key"], (made / "good.key").read_bytes())
+        server = f'tls = {{ cert = "{self.files["crt"]}", key = "{self.files["key"]}" }}'
+        with Daemon(
+            folder, config({"app": sink.url}), server=server, command=COMMAND, env={"RELOAD_BUG": bug}
+        ) as daemon:
+            replace(folder / f"tls.{first}.{moment}", self.next.pop(first))
+            daemon.write(config({"app": sink.url, "also": sink.url}), server=server)
+            self.answer = reload(daemon)[0]
+            self.old_goes_on = served(daemon, self.ca, "localhost")
+            self.shown = [d["name"] for d in daemon.api("config")["destinations"]]
+            ((second, content),) = self.next.items()
+            replace(self.files[second], content)
+            eventually(lambda: served(daemon, self.ca, "example.com"), POLLED_S, "the next look takes the new pair")
+            self.old_ended = not served(daemon, self.ca, "localhost")
+            self.shown_then = [d["name"] for d in daemon.api("config")["destinations"]]
+
+
+@pytest.mark.parametrize(
+    ("first", "moment", "ends"),
+    [
+        ("crt", "before", (422, True, ["app"])),
+        ("key", "before", (422, True, ["app"])),
+        ("crt", "after", (200, True, ["app", "also"])),
+    ],
+)
+def test_a_certificate_that_is_renewed_in_the_middle_of_a_reload_is_taken_over_whole(
+    first, moment, ends, sink, tmp_path
+):
+    """Half a new pair refuses everything, or is too late; the next look, when both are there, takes everything."""
+    world = Renewed(tmp_path, sink, first, moment)
+    assert (world.answer, world.old_goes_on, world.shown) == ends
+    assert (world.old_ended, world.shown_then) == (True, ["app", "also"])
+
+
+def test_half_a_pair_in_the_context_that_listens_is_caught(sink, tmp_path):
+    assert not Renewed(tmp_path, sink, "crt", "after", "half").old_goes_on
 
 
 def test_a_bug_in_a_reload_does_not_end_the_watch_of_the_files(sink, tmp_path):

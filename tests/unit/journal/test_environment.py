@@ -99,6 +99,30 @@ def test_a_first_start_without_room_is_one_clear_line(tmp_path, monkeypatch, mod
         Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock())
 
 
+@pytest.mark.parametrize("read_only", [False, True], ids=["to write", "to read"])
+@pytest.mark.parametrize("module", [os, os.path, lmdb], ids=["the lock", "its size", "LMDB"])
+@pytest.mark.parametrize("code", [errno.EIO, errno.ENOSPC, errno.EROFS], ids=errno.errorcode.get)
+def test_a_disk_that_fails_under_a_journal_that_is_there_is_one_clear_line(
+    tmp_path, monkeypatch, code, module, read_only
+):
+    """What the system said and what to do, exit code 74; and the lock is free again."""
+    options = JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20)
+    Journal.open(options, Clock()).close()
+    what = os.strerror(code)
+
+    def fail(*_: object, **__: object) -> None:
+        raise lmdb.Error(what) if module is lmdb else OSError(code, what)
+
+    with monkeypatch.context() as broken:
+        broken.setattr(module, "getsize" if module is os.path else "open", fail)
+        with pytest.raises(JournalError, match=what) as refused:
+            Journal.open(options, Clock(), read_only=read_only)
+    assert refused.value.exit_code == 74
+    assert "\n" not in refused.value.message
+    assert "disk" in refused.value.hint or code == errno.EROFS
+    Journal.open(options, Clock()).close()
+
+
 def test_new_names_that_cannot_be_written_are_one_clear_line(tmp_path, monkeypatch):
     journal = Journal.open(JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20), Clock())
     monkeypatch.setattr(
@@ -109,10 +133,10 @@ def test_new_names_that_cannot_be_written_are_one_clear_line(tmp_path, monkeypat
     journal.close()
 
 
-@pytest.mark.parametrize("where", ["lmdb.open", "adopt", "DedupIndex.load", "Books.load"])
+@pytest.mark.parametrize("where", ["adopt", "DedupIndex.load", "Books.load"])
 @pytest.mark.parametrize("error", [lmdb.Error("mdb_get: Input/output error"), lmdb.CorruptedError("mdb_get")])
-def test_a_disk_that_fails_while_the_journal_is_opened_is_one_clear_line(tmp_path, monkeypatch, where, error):
-    """Whatever is read at that moment; and the lock is given back, so that the next try finds what there is."""
+def test_a_disk_that_fails_while_the_rows_are_read_is_one_clear_line_too(tmp_path, monkeypatch, where, error):
+    """And the lock is given back, so that the next try finds what there is."""
     options = JournalOptions(path=str(tmp_path), max_size_bytes=16 << 20)
     Journal.open(options, Clock()).close()
 
@@ -120,7 +144,7 @@ def test_a_disk_that_fails_while_the_journal_is_opened_is_one_clear_line(tmp_pat
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(where if where == "lmdb.open" else f"sidecar.journal.journal.{where}", fail)
+        patched.setattr(f"sidecar.journal.journal.{where}", fail)
         with pytest.raises(JournalError) as caught:
             Journal.open(options, Clock())
     assert "\n" not in caught.value.message
