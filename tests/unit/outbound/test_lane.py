@@ -6,12 +6,14 @@ import asyncio
 import itertools
 import random
 
+import msgspec
 import pytest
 
 from sidecar.lifecycle import Change
+from sidecar.log import Logger
 from sidecar.model import Delivery, State
 from sidecar.outbound.deliver import Result
-from sidecar.outbound.lane import MAX_UNSETTLED, queue_bound
+from sidecar.outbound.lane import MAX_UNSETTLED, Lane, queue_bound
 from sidecar.outbound.retry import RetryPolicy
 from tests.support.lane_world import OK, REFUSED, TIMEOUT, World
 from tests.support.virtual import run
@@ -116,18 +118,83 @@ def test_retry_after_is_capped_by_max_delay():
     assert 59.9 < backend.tries[1][0] - backend.tries[0][0] < 61
 
 
-def test_a_long_pause_keeps_no_bodies_in_memory():
+@pytest.mark.parametrize(("retry_after", "kept"), [(b"2", 19), (b"5", 19), (b"6", 0), (b"600", 0)])
+def test_a_pause_of_more_than_5_seconds_keeps_no_bodies_in_memory(retry_after, kept):
     w = World()
-    lane, _ = w.lane(Result(503, retry_after=b"600"), concurrency=1)
+    lane, _ = w.lane(Result(503, retry_after=retry_after), concurrency=1)
 
     async def main():
         await asyncio.sleep(1)
         for _ in range(20):
             w.journal.append("d", body=b"x" * 1000)
-        await asyncio.sleep(5)
+        await asyncio.sleep(1)
         return len(lane.hand), w.budget.used_bytes
 
-    assert run(main(), w.loop) == (0, 0)
+    assert run(main(), w.loop) == (kept, kept * 1000)
+
+
+def test_a_wait_ends_within_a_minute_of_a_machine_that_has_slept():
+    """The journal's clock goes on meanwhile, timers do not; and nothing spins until then."""
+    w = World()
+    slept_ms = [0]
+    real = w.journal.clock_ms
+    w.journal.clock_ms = lambda: real() + slept_ms[0]
+    _, backend = w.lane(Result(500), retry=RetryPolicy(jitter=0.0, base_s=1000, max_delay_s=1000))
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d")
+        await asyncio.sleep(1)
+        slept_ms[0] = 5_000_000
+        turns = w.loop.turns
+        await asyncio.sleep(50)
+        assert w.loop.turns - turns < 10
+        await asyncio.sleep(20)
+
+    run(main(), w.loop)
+    first, second = [t for t, _, _ in backend.tries]
+    assert second - first == pytest.approx(60.0, abs=0.5)
+
+
+def test_a_hold_that_begins_looks_for_old_ones_after_a_minute_and_forgets_its_probes_when_it_ends():
+    w = World()
+    up = [False]
+    looks, ends = [], []
+    real = w.journal.oldest_pending_ms
+    w.journal.oldest_pending_ms = lambda name: (looks.append(w.loop.now_s), real(name))[1]
+    lane, backend = w.lane(lambda d, n: (0.01, OK if up[0] else REFUSED))
+    lane.hand.end_probing = lambda: ends.append(w.loop.now_s)
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d")
+        await asyncio.sleep(70)
+        assert ends == []
+        up[0] = True
+        await asyncio.sleep(40)
+
+    run(main(), w.loop)
+    assert looks[0] - backend.tries[0][0] == pytest.approx(60.0, abs=0.5)
+    assert len(ends) == 1
+
+
+def test_however_many_reasons_there_are_a_lane_looks_round_once():
+    w = World()
+    lane, _ = w.lane()
+    looks = []
+    real = lane.look
+    lane.look = lambda: (looks.append(w.loop.now_s), real())
+
+    async def main():
+        await asyncio.sleep(1)
+        looks.clear()
+        for _ in range(3):
+            lane.on_due()
+        await asyncio.sleep(0)
+        await asyncio.sleep(0)
+        return len(looks)
+
+    assert run(main(), w.loop) == 1
 
 
 def test_an_unreachable_backend_holds_uses_no_attempt_and_recovers():
@@ -312,7 +379,7 @@ def test_no_more_are_unsettled_than_a_crash_may_repeat():
             await asyncio.sleep(0.01)
 
     run(main(), w.loop)
-    assert 200 < most[0] <= MAX_UNSETTLED + 4
+    assert most[0] == MAX_UNSETTLED + 3 == 256 + 3, "with one place of four left, the next one began"
 
 
 def test_concurrency_is_kept():
@@ -538,6 +605,21 @@ def test_stopping_interrupts_without_using_an_attempt_and_a_restart_goes_on_ther
     assert w.journal.count("d", State.DELIVERED) == 10
 
 
+def test_a_stopped_lane_forgets_the_read_under_way():
+    w = World(delay_s=1.0)
+    w.journal.preload("d", 3)
+    lane, _ = w.lane()
+
+    async def main():
+        await asyncio.sleep(0.01)
+        assert lane.hand.reading is not None
+        lane.stop()
+        await asyncio.sleep(10)
+        return len(lane.hand), lane.hand.reading, w.budget.used_bytes
+
+    assert run(main(), w.loop) == (0, None, 0)
+
+
 def test_a_stopped_lane_begins_nothing():
     w = World()
     lane, backend = w.lane()
@@ -600,11 +682,12 @@ def test_a_fresh_signature_is_asked_for_only_where_it_may_be():
         await asyncio.sleep(1)
         w.fresh_headers = None
         w.journal.append("d", verified=True)
+        w.journal.append("d", verified=True)
         await asyncio.sleep(1)
 
     run(main(), w.loop)
-    assert backend.headers == [[(b"X-Signature", b"new")], (), ()]
-    assert len(w.resigned) == 2
+    assert backend.headers == [[(b"X-Signature", b"new")], (), (), ()]
+    assert len(w.resigned) == 3
     assert w.metrics.resigned.values[("s",)] == 1
 
 
@@ -666,8 +749,197 @@ def test_watchers_see_attempts_holds_and_recoveries():
     rows = [t.row for t in told]
     assert dropped == 0
     assert [r["type"] for r in rows] == ["attempt", "held", "attempt", "recovered"]
-    assert rows[0]["outcome"] == "connect"
-    assert rows[1]["error"] == "connection refused"
+    tried = {"event_id": w.journal.rows["d"][1].event.id, "source": "s", "destination": "d", "attempt": 1}
+    assert rows[0] == {
+        "type": "attempt", "at_ms": rows[0]["at_ms"], **tried,
+        "outcome": "connect", "status": None, "error": "connection refused", "duration_ms": 10,
+    }  # fmt: skip
+    assert rows[2] == {
+        "type": "attempt", "at_ms": rows[2]["at_ms"], **tried,
+        "outcome": "2xx", "status": 200, "error": "", "duration_ms": 10,
+    }  # fmt: skip
+    at_ms = rows[1]["at_ms"]
+    assert rows[1] == {"type": "held", "at_ms": at_ms, "destination": "d", "error": "connection refused"}
+    assert rows[3] == {"type": "recovered", "at_ms": rows[2]["at_ms"], "destination": "d", "error": ""}
+
+
+def test_what_a_lane_says_in_the_log(monkeypatch):
+    """A hold, its end with how long it was, and a try that could not begin."""
+    said = []
+    monkeypatch.setattr(Logger, "limited", lambda log, *line, **more: said.append((log.name, *line, more)))
+    w = World()
+    up = [False]
+
+    def script(d: Delivery, n: int):
+        if d.event.seq == 2:
+            raise ZeroDivisionError
+        return 0.01, OK if up[0] else REFUSED
+
+    w.lane(script)
+
+    async def main():
+        w.journal.append("d")
+        await asyncio.sleep(0.5)
+        up[0] = True
+        await asyncio.sleep(5)
+        return w.journal.append("d").id, await asyncio.sleep(0.5)
+
+    event_id, _ = run(main(), w.loop)
+    why = "connection refused"
+    assert said[0] == ("outbound", "held d", "warning", "destination held", {"destination": "d", "why": why})
+    more = {"destination": "d", "held_s": pytest.approx(1.0, abs=0.1), "why": why}
+    assert said[1] == ("outbound", "held d", "info", "destination is back", more)
+    assert said[1][-1]["held_s"] == round(said[1][-1]["held_s"], 1)
+    *line, more = said[2]
+    assert line == ["outbound", "attempt", "error", "a try could not begin"]
+    assert (more["destination"], more["event_id"]) == ("d", event_id)
+    assert "ZeroDivisionError" in more["error"]
+
+
+@pytest.mark.parametrize(("concurrency", "bound"), [(1, 256), (64, 256), (65, 260), (1000, 4000)])
+def test_a_lane_keeps_four_rounds_ready_and_256_at_least(concurrency, bound):
+    assert queue_bound(concurrency) == bound
+    w = World()
+    assert w.lane(concurrency=concurrency)[0].hand.capacity == bound
+    w.loop.close()
+
+
+def test_a_new_lane_has_nothing_under_way():
+    w = World()
+    lane = Lane("d", w.around, w.retired.append)
+    assert (lane.in_flight, lane.in_flight_due, lane.unsettled, lane.outlet) == (0, 0, 0, None)
+    assert lane.policy == RetryPolicy()
+    assert (lane.hold.held, lane.hand.capacity) == (False, 256)
+    w.loop.close()
+
+
+def test_what_waited_for_a_time_is_counted_apart_while_it_is_tried():
+    """The journal counts it as scheduled; a first try is not."""
+    w = World()
+    lane, _ = w.lane(lambda d, n: (0.5, Result(500) if n == 1 else OK))
+    seen = []
+
+    async def main():
+        w.journal.append("d")
+        for at_s in (0.2, 0.8, 0.7, 0.8):  # the first try, the wait, the second try, the end
+            await asyncio.sleep(at_s)
+            seen.append((lane.in_flight, lane.in_flight_due))
+
+    run(main(), w.loop)
+    assert seen == [(1, 0), (0, 0), (1, 1), (0, 0)]
+
+
+def test_tries_durations_and_latencies_are_counted():
+    w = World()
+    w.lane(lambda d, n: (0.25, Result(422) if d.event.seq == 2 else OK if n > 1 else Result(500)))
+
+    async def main():
+        w.journal.append("d")
+        await asyncio.sleep(5)
+        w.journal.append("d")
+        await asyncio.sleep(5)
+
+    run(main(), w.loop)
+    assert w.metrics.attempt_duration.values[("d",)].sum == pytest.approx(0.75)
+    assert w.metrics.attempts_per_event.values[("d",)].sum == 2 + 1
+    assert w.metrics.delivery_latency.values[("s", "d")].sum == pytest.approx(1.5, abs=0.1)
+
+
+def test_what_expires_untried_counts_no_try():
+    w = World()
+    lane, _ = w.lane(retry=RetryPolicy(max_age_s=100), start=False)
+    w.journal.preload("d", 1)
+
+    async def main():
+        await asyncio.sleep(101)
+        lane.start(w.loop)
+        await asyncio.sleep(1)
+
+    run(main(), w.loop)
+    assert len(w.buried) == 1
+    assert w.metrics.attempts_per_event.values[("d",)].sum == 0
+
+
+def test_the_sources_that_send_here_have_rows_before_anything_came():
+    w = World()
+    lane, _ = w.lane()
+    lane.configure(lane.outlet, ["shop"])
+    assert w.metrics.delivery_latency.values[("shop", "d")].sum == 0
+    assert w.metrics.resigned.values[("shop",)] == 0
+    assert w.retired == []
+    w.loop.close()
+
+
+def test_the_running_tries_of_one_backend_can_be_interrupted():
+    w = World()
+    told = []
+    w.around = msgspec.structs.replace(w.around, progress=lambda: told.append(w.lanes["d"].in_flight))
+    lane, backend = w.lane(lambda d, n: (5.0, OK))
+
+    async def main():
+        await asyncio.sleep(1)
+        for _ in range(3):
+            w.journal.append("d")
+        await asyncio.sleep(1)
+        lane.stop()
+        told.clear()
+        lane.cancel(lane.outlet)
+        return lane.in_flight, len(backend.running), len(lane.hand)
+
+    assert run(main(), w.loop) == (0, 0, 0)
+    assert told == [2, 1, 0]
+    assert w.metrics.attempts.values[("d", "interrupted")] == 3
+    assert w.journal.states("d") == ["pending"] * 3
+
+
+def test_whoever_waits_for_a_stopped_lane_hears_of_each_try_and_each_commit():
+    w = World(delay_s=0.2)
+    told = []
+    w.around = msgspec.structs.replace(w.around, progress=lambda: told.append(w.loop.now_s))
+    lane, _ = w.lane(lambda d, n: (1.0, Result(503) if d.event.seq == 1 else OK), hold_after=1, concurrency=1)
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d")
+        await asyncio.sleep(0.9)
+        assert lane.in_flight == 1
+        lane.stop()
+        told.clear()
+        await asyncio.sleep(5)
+
+    run(main(), w.loop)
+    assert len(told) == 2, "the end of the try, and of its commit"
+
+
+def test_whoever_waits_for_a_working_lane_hears_when_it_has_looked_round():
+    w = World()
+    told = []
+    w.around = msgspec.structs.replace(w.around, progress=lambda: told.append(w.lanes["d"].unsettled))
+    w.lane()
+
+    async def main():
+        await asyncio.sleep(1)
+        told.clear()
+        w.journal.append("d")
+        await asyncio.sleep(1)
+
+    run(main(), w.loop)
+    assert told[-1] == 0
+
+
+def test_where_a_restart_begins_is_noted_every_64_settled_and_when_nothing_is_left():
+    w = World()
+    notes = []
+    real = w.journal.note_fresh_from
+    w.journal.note_fresh_from = lambda name, seq: (notes.append(seq), real(name, seq))
+    w.journal.preload("d", 200)
+    w.lane(concurrency=1)
+
+    async def main():
+        await asyncio.sleep(30)
+
+    run(main(), w.loop)
+    assert notes == [65, 129, 193, 201]
 
 
 def test_ready_says_whether_waiting_is_worth_while():
@@ -705,10 +977,87 @@ def test_a_lane_that_waits_for_a_due_time_is_ready_only_before_it():
     async def main():
         w.journal.append("d")
         await asyncio.sleep(0.5)
-        now = w.journal.clock_ms()
-        return lane.ready(now), lane.ready(now + 1000)
+        now, due = w.journal.clock_ms(), lane.hand.next_due_at_ms
+        return lane.ready(now), lane.ready(due - 1), lane.ready(due), lane.ready(now + 1000)
 
-    assert run(main(), w.loop) == (False, True)
+    assert run(main(), w.loop) == (False, False, True, True)
+
+
+def test_a_short_wait_is_kept_to_the_millisecond():
+    w = World()
+    _, backend = w.lane(Result(500), retry=RetryPolicy(jitter=0.0, base_s=0.1, factor=1.0))
+
+    async def main():
+        await asyncio.sleep(1)
+        w.journal.append("d")
+        await asyncio.sleep(5)
+
+    run(main(), w.loop)
+    times = [t for t, _, _ in backend.tries]
+    assert [b - a for a, b in itertools.pairwise(times)] == [pytest.approx(0.12, abs=0.02)] * 3
+
+
+def test_a_destination_that_is_configured_late_is_served_at_once():
+    w = World()
+    lane, _ = w.lane()
+    outlet = lane.outlet
+
+    async def main():
+        await asyncio.sleep(1)
+        lane.configure(None)
+        w.journal.append("d")
+        await asyncio.sleep(1)
+        assert w.journal.states("d") == ["pending"]
+        _, backend = w.lane(start=False)
+        at_s = w.loop.now_s
+        await asyncio.sleep(1)
+        return backend.tries[0][0] - at_s
+
+    assert run(main(), w.loop) < 0.1
+    assert w.retired == [outlet]
+
+
+def test_a_stopped_lane_can_be_started_again():
+    w = World()
+    lane, backend = w.lane(lambda d, n: (0.01, Result(500) if n == 1 else OK))
+    noted = w.journal.noted
+
+    async def main():
+        await asyncio.sleep(1)
+        lane.stop()
+        assert noted == {"d": 1}, "where a restart begins is noted, also when nothing came"
+        lane.start(w.loop)
+        w.journal.append("d")
+        await asyncio.sleep(0.5)
+        lane.stop()
+        await asyncio.sleep(0.1)
+        lane.start(w.loop)
+        await asyncio.sleep(2)
+
+    run(main(), w.loop)
+    assert w.journal.states("d") == ["delivered"]
+    assert 1 <= backend.tries[1][0] - backend.tries[0][0] < 1.1
+
+
+def test_with_many_unsettled_a_held_lane_looks_for_old_ones_later_and_does_not_spin():
+    w = World(delay_s=100.0)
+    lane, _ = w.lane(lambda d, n: (0.0, OK), concurrency=200)
+
+    async def main():
+        await asyncio.sleep(1000)
+        for _ in range(200):
+            w.journal.append("d")
+        for _ in range(2000):
+            await asyncio.sleep(0.1)
+            if lane.unsettled >= 150:
+                break
+        lane.configure(None)
+        turns = w.loop.turns
+        await asyncio.sleep(50)
+        assert lane.unsettled >= 150
+        return w.loop.turns - turns
+
+    assert 400 < run(main(), w.loop) < 600, "ten times a second"
 
 
 def test_a_dead_backend_for_seven_days_costs_bounded_attempts():
