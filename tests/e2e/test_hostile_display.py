@@ -122,11 +122,8 @@ def files(folder: Path) -> dict[str, Path]:
         "request": request(b"/open?q=" + nasty, nasty, b"Host: " + nasty, b"X-Id: " + nasty, b"X-" + nasty + b": z"),
         "no request": nasty,
         "cases": json.dumps({"id": nasty.decode(), "provider": nasty.decode()}).encode(),
-        "config": b'[server]\nlisten = "'
-        + nasty.replace(b"\\", b"").replace(b'"', b"")
-        + b'"\n["'
-        + b"\xe2\x80\xae"
-        + b'"]\n',
+        "config": b'[server]\nlisten = "' + nasty.replace(b"\\", b"").replace(b'"', b"") + b'"\n',
+        "header": b"[\xe2\x80\xae]\n",
         "no config": nasty,
     }
     paths = {name: folder / f"{name} {KEYS[3]}" for name in made}
@@ -157,6 +154,7 @@ def test_no_command_lets_a_senders_bytes_reach_the_terminal(daemon, tmp_path):
         ("verify", "--source", "open", "--request", str(given["request"]), "--at", KEYS[2]),
         ("verify", "--vectors", str(given["cases"])),
         ("check", "--config", str(given["config"])),
+        ("check", "--config", str(given["header"])),
         ("check", "--config", str(given["no config"])),
         ("check", "--config", KEYS[9]),
         (KEYS[0],),

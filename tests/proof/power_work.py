@@ -16,7 +16,7 @@ from typing import Any
 
 import lmdb
 
-from sidecar.journal import environment
+from sidecar.journal import environment, place
 from sidecar.journal.types import Appended, JournalOptions
 from sidecar.journal.upkeep import compact
 from sidecar.lifecycle import Change
@@ -104,7 +104,7 @@ def spoil(bug: str) -> None:
         flag = {"nosync": "sync", "nometasync": "metasync"}[bug]
         lmdb.open = lambda *a, **k: honest(*a, **({flag: False} | k))  # type: ignore[assignment]
     elif bug == "in_place":  # the journal is made under its own name, and not flushed as a whole
-        environment.os = _InPlace()  # type: ignore[attr-defined]
+        environment.os = place.os = _InPlace()  # type: ignore[attr-defined]
     else:
         assert not bug, bug
 
