@@ -14,21 +14,20 @@ import errno
 import os
 import resource
 import socket
+import ssl
 import stat
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 from sidecar.errors import SidecarError
 from sidecar.log import get_logger
 
-__all__ = ["Door", "Serve"]
+__all__ = ["Door"]
 
 _FEW = 3  # so few descriptors below our limit, and it is shut
 _ENOUGH = 8
 _MAX_PATH = 100  # sun_path holds 108 with its end, and a temporary name is a little longer
 
 _log = get_logger("listener")
-
-Serve = Callable[[socket.socket], Awaitable[asyncio.Server]]
 
 
 class Door:
@@ -37,15 +36,27 @@ class Door:
     Args:
         listen: ``host:port``, ``[v6]:port`` (``[::]`` takes IPv4 too), or ``unix:/path``: its folder is made, and a
             socket on which nobody listens any more is replaced.
-        serve: Lets the loop accept on the socket it is given.
+        protocol: Makes what speaks with a connection.
+        backlog: How many may wait in the kernel; it caps that at net.core.somaxconn.
         mode: Permissions of a Unix socket. It appears with them, so that nobody can connect before.
+        tls: Our certificate; None = plain.
+        handshake_s: How long a TLS handshake may take; None = the loop's own 60 s.
 
     Raises:
         SidecarError: It cannot be bound.
     """
 
-    def __init__(self, listen: str, serve: Serve, *, mode: int = 0o660) -> None:
-        self._serve = serve
+    def __init__(
+        self,
+        listen: str,
+        protocol: Callable[[], asyncio.BaseProtocol],
+        *,
+        backlog: int,
+        mode: int = 0o660,
+        tls: ssl.SSLContext | None = None,
+        handshake_s: float | None = None,
+    ) -> None:
+        self._protocol, self._backlog, self._tls, self._handshake_s = protocol, backlog, tls, handshake_s
         self._server: asyncio.Server | None = None
         self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
         try:
@@ -79,6 +90,17 @@ class Door:
             server.close()
             return
         self._server = server
+
+    async def _serve(self, sock: socket.socket) -> asyncio.Server:
+        loop = asyncio.get_running_loop()
+        create = loop.create_unix_server if self._path else loop.create_server
+        return await create(
+            self._protocol,
+            sock=sock,
+            backlog=self._backlog,
+            ssl=self._tls,
+            ssl_handshake_timeout=self._handshake_s if self._tls is not None else None,
+        )
 
     async def look(self) -> None:
         """Shut it when almost no descriptor is left, open it when there are enough. To be called twice a second."""

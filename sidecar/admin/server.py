@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import parse_qsl
@@ -114,14 +113,8 @@ class AdminServer:
             await self._open(self._options.listen, trusted=False)
 
     async def _open(self, listen: str, *, trusted: bool) -> None:
-        loop = asyncio.get_running_loop()
         server = self._web_server(trusted=trusted)
-
-        async def serve(sock: socket.socket) -> asyncio.Server:
-            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            return await create(server, sock=sock, backlog=_BACKLOG)
-
-        door = Door(listen, serve, mode=0o600 if trusted else 0o660)
+        door = Door(listen, server, backlog=_BACKLOG, mode=0o600 if trusted else 0o660)
         self._sites.append((door, server))
         await door.open()
         self.addresses.append(door.address)

@@ -159,7 +159,8 @@ class Daemon:
             await companion()
         self.dispatcher.start()
         self.metrics.on_scrape.append(self._gauges.refresh)
-        self._tls = tls_context(settings.server.tls) if settings.server.tls is not None else None
+        tls = self.settings.server.tls  # a reload may have come meanwhile
+        self._tls = tls_context(tls) if tls is not None else None
         await self.listener.start(settings.server.listen, ssl=self._tls)
         self._background.keep(self._heart.run())
         self._background.keep(self.keys.run())

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 import ssl as ssl_module
 
 from sidecar.clock import Clock
@@ -65,18 +64,12 @@ class Listener:
         Raises:
             SidecarError: The address cannot be bound.
         """
-        loop = asyncio.get_running_loop()
         shared, secure = self._shared, ssl is not None
 
         def accept() -> Connection:
             return Connection(shared, secure=secure)
 
-        async def serve(sock: socket.socket) -> asyncio.Server:
-            create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-            timeout_s = shared.options.header_timeout_s if secure else None
-            return await create(accept, sock=sock, backlog=BACKLOG, ssl=ssl, ssl_handshake_timeout=timeout_s)
-
-        door = Door(listen, serve)
+        door = Door(listen, accept, backlog=BACKLOG, tls=ssl, handshake_s=shared.options.header_timeout_s)
         self._doors.append(door)
         await door.open()
         self.addresses.append(door.address)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
 
 import pytest
@@ -12,22 +10,13 @@ from tests.cost.costs import COSTS, excess
 from tests.cost.function_calls import function_calls
 from tests.cost.lmdb_calls import BATCH, lmdb_calls
 from tests.cost.system_calls import system_calls
+from tests.support.tracing import needs_strace
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="it counts with strace and /proc: Linux only")
 
 ACKED, DELIVERED = "acked", "acked and delivered"
 
 
-def traceable() -> bool:
-    """Whether strace is here and may trace (a container may forbid it)."""
-    if shutil.which("strace") is None:
-        return False
-    return subprocess.run(["strace", "-o", "/dev/null", "true"], capture_output=True, check=False).returncode == 0
-
-
-needs_strace = pytest.mark.skipif(
-    not traceable(), reason="strace is missing or may not trace here: sh scripts/install_test_tools.sh, CAP_SYS_PTRACE"
-)
 needs_this_python = pytest.mark.skipif(
     sys.version_info[:2] != (3, 11), reason="other versions of Python count calls differently; the table is for 3.11"
 )

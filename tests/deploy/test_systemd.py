@@ -19,6 +19,7 @@ from sidecar.errors import ConfigError, JournalError
 from tests.support.daemon import REPOSITORY, Daemon, eventually
 from tests.support.senders import fresh_id, github
 from tests.support.sink import Sink
+from tests.support.tracing import needs_strace
 
 FOLDER = REPOSITORY / "deploy" / "systemd"
 UNIT = (FOLDER / "webhook-sidecar.service").read_text()
@@ -35,7 +36,6 @@ url = "{url}/in"
 """
 
 needs_systemd = pytest.mark.skipif(shutil.which("systemd-analyze") is None, reason="needs systemd-analyze")
-needs_strace = pytest.mark.skipif(shutil.which("strace") is None, reason="needs strace")
 
 
 def settings() -> dict[str, list[str]]:

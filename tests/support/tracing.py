@@ -17,5 +17,5 @@ def _traceable() -> bool:
 
 
 needs_strace = pytest.mark.skipif(
-    not _traceable(), reason="strace is missing or may not trace here: sh scripts/install_test_tools.sh"
+    not _traceable(), reason="strace is missing or may not trace here: sh scripts/install_test_tools.sh, CAP_SYS_PTRACE"
 )

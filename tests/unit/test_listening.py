@@ -17,12 +17,8 @@ import uvloop
 
 from sidecar import listening
 from sidecar.errors import SidecarError
-from sidecar.listening import Door, Serve
+from sidecar.listening import Door
 from tests.support.senders import wanted_s
-
-
-async def nobody(sock: socket.socket) -> asyncio.Server:
-    raise AssertionError("nothing was to be opened")
 
 
 class Greeter(asyncio.Protocol):
@@ -31,12 +27,6 @@ class Greeter(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.write(b"hello")  # type: ignore[attr-defined]
         transport.close()
-
-
-async def greet(sock: socket.socket) -> asyncio.Server:
-    loop = asyncio.get_running_loop()
-    create = loop.create_unix_server if sock.family == socket.AF_UNIX else loop.create_server
-    return await create(Greeter, sock=sock, backlog=16)
 
 
 async def knock(door: Door) -> bytes:
@@ -74,9 +64,9 @@ GONE = "Connect call failed|refused|No such file"
 
 
 @contextlib.asynccontextmanager
-async def opened(listen: str, serve: Serve) -> AsyncIterator[Door]:
+async def opened(listen: str, kind: type[Door] = Door) -> AsyncIterator[Door]:
     """A door that is closed at the end, also when the test fails: the loop would wait for it for ever."""
-    door = Door(listen, serve)
+    door = kind(listen, Greeter, backlog=16)
     try:
         await door.open()
         yield door
@@ -95,7 +85,7 @@ async def wanted(times: BinaryIO) -> float:
 
 
 def test_the_any_address_of_ipv6_takes_ipv4_too() -> None:
-    door = Door("[::]:0", nobody)
+    door = Door("[::]:0", Greeter, backlog=16)
     assert door._sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY) == 0
     assert door.address.startswith("[::]:")
     assert not door.address.endswith(":0")
@@ -105,29 +95,29 @@ def test_the_any_address_of_ipv6_takes_ipv4_too() -> None:
 @pytest.mark.parametrize("listen", ["127.0.0.1:notaport", "127.0.0.1:99999", "192.0.2.1:0", "no.such.host.invalid:1"])
 def test_an_address_that_cannot_be_bound_is_named(listen: str) -> None:
     with pytest.raises(SidecarError, match=f"cannot listen on {listen}: "):
-        Door(listen, nobody)
+        Door(listen, Greeter, backlog=16)
 
 
 def test_a_unix_socket_appears_with_its_mode_and_its_folder_is_made(tmp_path: Path) -> None:
     path = tmp_path / "new" / "a.sock"
-    door = Door(f"unix:{path}", nobody, mode=0o600)
+    door = Door(f"unix:{path}", Greeter, backlog=16, mode=0o600)
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert os.listdir(path.parent) == ["a.sock"]
     door.close()
     assert os.listdir(path.parent) == []
     (path.parent / "a.sock.new").touch()  # from a crash
-    Door(f"unix:{path}", nobody).close()
+    Door(f"unix:{path}", Greeter, backlog=16).close()
 
 
 def test_a_path_that_is_too_long_or_cannot_be_written_is_named(tmp_path: Path) -> None:
     with pytest.raises(SidecarError, match="longer than 100"):
-        Door("unix:/" + "a" * 101, nobody)
+        Door("unix:/" + "a" * 101, Greeter, backlog=16)
     (tmp_path / "file").touch()
     with pytest.raises(SidecarError, match=r"cannot listen on unix:.*: Not a directory"):
-        Door(f"unix:{tmp_path}/file/a", nobody)
+        Door(f"unix:{tmp_path}/file/a", Greeter, backlog=16)
     with pytest.raises(SidecarError, match=r"cannot listen on unix:.*: there is a file that is not a socket"):
-        Door(f"unix:{tmp_path}/file", nobody)
+        Door(f"unix:{tmp_path}/file", Greeter, backlog=16)
 
 
 def test_a_unix_socket_with_somebody_behind_it_is_left_to_them(tmp_path: Path) -> None:
@@ -138,8 +128,8 @@ def test_a_unix_socket_with_somebody_behind_it_is_left_to_them(tmp_path: Path) -
         other.listen(0)
         for _ in ("which fills the queue", "which is full now"):
             with pytest.raises(SidecarError, match="Address already in use"):
-                Door(f"unix:{path}", nobody)
-    Door(f"unix:{path}", nobody).close()
+                Door(f"unix:{path}", Greeter, backlog=16)
+    Door(f"unix:{path}", Greeter, backlog=16).close()
 
 
 # --- accepting
@@ -167,7 +157,7 @@ def test_without_descriptors_it_is_shut_and_callers_wait(
         unix = listen.startswith("unix:")
         family = socket.AF_UNIX if unix else socket.AF_INET
         with socket.socket(family) as caller:
-            async with opened(listen, greet) as door:
+            async with opened(listen) as door:
                 await door.look()
                 assert await knock(door) == b"hello"
                 with files(0):
@@ -197,7 +187,7 @@ def test_it_is_shut_at_the_last_three_and_opened_at_eight() -> None:
     """Not at once again: it would be shut and opened all the time."""
 
     async def work() -> None:
-        async with opened("127.0.0.1:0", greet) as door:
+        async with opened("127.0.0.1:0") as door:
             seen = []
             for left in (3, 2, 7, 8, 3):
                 lowest = os.dup(0)
@@ -216,13 +206,14 @@ def test_a_door_that_cannot_be_opened_again_is_tried_again() -> None:
     async def work() -> None:
         calls: list[socket.socket] = []
 
-        async def sometimes(sock: socket.socket) -> asyncio.Server:
-            calls.append(sock)
-            if len(calls) == 2:
-                raise OSError(24, "Too many open files")
-            return await greet(sock)
+        class Sometimes(Door):
+            async def _serve(self, sock: socket.socket) -> asyncio.Server:
+                calls.append(sock)
+                if len(calls) == 2:
+                    raise OSError(24, "Too many open files")
+                return await super()._serve(sock)
 
-        async with opened("127.0.0.1:0", sometimes) as door:
+        async with opened("127.0.0.1:0", Sometimes) as door:
             with files(0):
                 await door.look()
             await door.look()
@@ -239,12 +230,13 @@ def test_a_door_that_is_closed_while_it_opens_stays_closed() -> None:
     async def work() -> None:
         going, on = asyncio.Event(), asyncio.Event()
 
-        async def slowly(sock: socket.socket) -> asyncio.Server:
-            going.set()
-            await on.wait()
-            return await greet(sock)
+        class Slow(Door):
+            async def _serve(self, sock: socket.socket) -> asyncio.Server:
+                going.set()
+                await on.wait()
+                return await super()._serve(sock)
 
-        door = Door("127.0.0.1:0", slowly)
+        door = Slow("127.0.0.1:0", Greeter, backlog=16)
         opening = asyncio.ensure_future(door.open())
         await going.wait()
         door.close()
@@ -258,11 +250,12 @@ def test_a_door_that_is_closed_while_it_opens_stays_closed() -> None:
 
 
 def test_an_address_that_cannot_be_opened_is_named() -> None:
-    async def never(sock: socket.socket) -> asyncio.Server:
-        raise OSError(98, "Address already in use")
+    class Never(Door):
+        async def _serve(self, sock: socket.socket) -> asyncio.Server:
+            raise OSError(98, "Address already in use")
 
     async def work() -> None:
-        door = Door("127.0.0.1:0", never)
+        door = Never("127.0.0.1:0", Greeter, backlog=16)
         with pytest.raises(SidecarError, match=f"cannot listen on {door.address}: Address already in use"):
             await door.open()
         door.close()
