@@ -8,12 +8,12 @@ from typing import Final
 
 from sidecar.inbound.verify.options import Algorithm, Encoding
 
-__all__ = ["decode_digest", "digest_pattern", "encode_digest"]
+__all__ = ["TAIL", "decode_digest", "digest_pattern", "encode_digest"]
 
 _DIGEST_BYTES: Final = {"sha1": 20, "sha256": 32, "sha384": 48, "sha512": 64}
 # By padding characters: the last character carries spare bits. Only zeros there are canonical, so that no second
 # spelling of a signature passes.
-_TAIL: Final = {0: "", 1: "[AEIMQUYcgkosw048]", 2: "[AQgw]"}
+TAIL: Final = {0: "", 1: "[AEIMQUYcgkosw048]", 2: "[AQgw]"}
 _FROM_URL: Final = bytes.maketrans(b"-_", b"+/")
 _TO_URL: Final = bytes.maketrans(b"+/", b"-_")
 
@@ -27,7 +27,7 @@ def digest_pattern(encoding: Encoding, algorithm: Algorithm) -> re.Pattern[bytes
     if encoding == "hex":
         return re.compile(b"[0-9a-fA-F]{%d}" % (2 * size))
     padding = -size % 3
-    tail = _TAIL[padding]
+    tail = TAIL[padding]
     whole = (size * 8 + 5) // 6 - (1 if tail else 0)
     alphabet, end = ("A-Za-z0-9+/", "") if encoding == "base64" else ("A-Za-z0-9_-", "?")
     return re.compile(f"[{alphabet}]{{{whole}}}{tail}(?:={{{padding}}}){end}".encode())

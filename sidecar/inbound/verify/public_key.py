@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import load_der_public_key, load_pem_public_key
 
+from sidecar.inbound.verify.digests import TAIL
 from sidecar.inbound.verify.keyed_hash import Form, HmacVerifier
 from sidecar.inbound.verify.keys import Keys, derive_key
 from sidecar.inbound.verify.options import EcdsaOptions, Ed25519Options, Encoding, HmacOptions
@@ -26,8 +27,12 @@ __all__ = ["EcdsaVerifier", "Ed25519Verifier", "ecdsa_key", "ed25519_key"]
 # Integers of up to 33 bytes each make 8 to 72 bytes.
 _DER: dict[Encoding, re.Pattern[bytes]] = {
     "hex": re.compile(rb"(?:[0-9a-fA-F]{2}){8,72}"),
-    "base64": re.compile(rb"(?:[A-Za-z0-9+/]{4}){2,24}(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?"),
-    "base64url": re.compile(rb"(?:[A-Za-z0-9_-]{4}){2,24}(?:[A-Za-z0-9_-]{2}(?:==)?|[A-Za-z0-9_-]{3}=?)?"),
+    "base64": re.compile(
+        f"(?:[A-Za-z0-9+/]{{4}}){{2,24}}(?:[A-Za-z0-9+/]{TAIL[2]}==|[A-Za-z0-9+/]{{2}}{TAIL[1]}=)?".encode()
+    ),
+    "base64url": re.compile(
+        f"(?:[A-Za-z0-9_-]{{4}}){{2,24}}(?:[A-Za-z0-9_-]{TAIL[2]}(?:==)?|[A-Za-z0-9_-]{{2}}{TAIL[1]}=?)?".encode()
+    ),
 }
 
 

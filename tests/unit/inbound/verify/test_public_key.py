@@ -1,6 +1,7 @@
 """Public keys: what the private key signed is accepted, anything else is refused, and nobody here can sign."""
 
 import base64
+from string import ascii_lowercase, ascii_uppercase, digits
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -53,6 +54,31 @@ def test_ecdsa_over_timestamp_and_body():
     assert judge(CURVE, base64.b64encode(b"\x01" * 64), secrets=(secret,)) is RejectReason.WRONG_SECRET
     assert judge(CURVE, b"AAAA", secrets=(secret,)) is RejectReason.MALFORMED_SIGNATURE
     assert judge(CURVE, good, secrets=(Secret("b", b"junk"),)) is RejectReason.WRONG_SECRET
+
+
+@pytest.mark.parametrize("encoding", ["base64", "base64url"])
+def test_an_ecdsa_signature_is_spelled_in_one_way(encoding):
+    """The spare bits of the last character are zeros; signatures of 70 and of 71 bytes have four of them and two."""
+    verifier = EcdsaVerifier(EcdsaOptions(header="Sig", signed="{body}", encoding=encoding))
+    encode = base64.b64encode if encoding == "base64" else base64.urlsafe_b64encode
+    alphabet = (ascii_uppercase + ascii_lowercase + digits + ("+/" if encoding == "base64" else "-_")).encode()
+    seen = set()
+    for _ in range(200):
+        signature = P256.sign(b"x", ECDSA(SHA256()))
+        good = encode(signature)
+        text = good.rstrip(b"=")
+        spare = len(good) - len(text)
+        if not spare:
+            continue
+        last = alphabet.index(text[-1:])
+        assert judge(verifier, good, secrets=(Secret("a", P256_PUBLIC),)) == "a"
+        for other in range(1, 1 << (2 * spare)):
+            bad = text[:-1] + alphabet[last + other : last + other + 1] + good[len(text) :]
+            assert judge(verifier, bad, secrets=(Secret("a", P256_PUBLIC),)) is RejectReason.MALFORMED_SIGNATURE
+        seen.add(spare)
+        if seen == {1, 2}:
+            break
+    assert seen == {1, 2}
 
 
 def test_one_good_signature_of_several_is_enough():
