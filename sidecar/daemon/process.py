@@ -11,6 +11,7 @@ from collections.abc import Callable
 from sidecar import log
 from sidecar.config.load import load_settings
 from sidecar.daemon.daemon import HEARD, Companion, Daemon
+from sidecar.daemon.memory import give_back
 from sidecar.errors import SidecarError
 
 __all__ = ["run"]
@@ -42,6 +43,7 @@ def run(
     """
     import uvloop  # noqa: PLC0415 - only the daemon needs it, not the commands that import this module's neighbours
 
+    give_back()
     settings = load_settings(config_path, env=os.environ)
     log.start(settings.log)
     try:

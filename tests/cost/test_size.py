@@ -23,7 +23,7 @@ THIRD_PARTY = {
 MACHINERY = {"__main__", "_distutils_hack", "cython_runtime", "tests", "coverage"}
 # Of the standard library: big, slow to load, and for other kinds of programs.
 HEAVY = {
-    "ctypes", "curses", "distutils", "doctest", "ensurepip", "idlelib", "lib2to3", "multiprocessing", "pdb", "pydoc",
+    "curses", "distutils", "doctest", "ensurepip", "idlelib", "lib2to3", "multiprocessing", "pdb", "pydoc",
     "sqlite3", "tkinter", "turtle", "unittest", "venv", "xml", "xmlrpc",
 }  # fmt: skip
 # Of ours: what other commands need.
