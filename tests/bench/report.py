@@ -138,9 +138,11 @@ def _index(r: Results) -> str:
 
 def _trouble(r: Results) -> str:
     lines = [
-        (n, *(shown(row[k]) for k in ("ack_p99_ms", "way_p50_ms", "way_p99_ms"))) for n, row in r["troubled"].items()
+        (n, *(shown(row[k]) for k in ("ack_p99_ms", "way_p50_ms", "way_p99_ms", "cpu_us")))
+        for n, row in r["troubled"].items()
     ]
-    return as_markdown(("beside a ... destination", "ack p99 ms", "healthy one, p50 ms", "healthy one, p99 ms"), lines)
+    heads = ("beside a ... destination", "ack p99 ms", "healthy one, p50 ms", "healthy one, p99 ms", "µs CPU an event")
+    return as_markdown(heads, lines)
 
 
 def _flood(r: Results) -> str:

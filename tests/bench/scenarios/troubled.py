@@ -33,5 +33,12 @@ def _beside(bench: Bench, companion: str) -> dict[str, Any]:
             backend_reset(healthy)
             result = bench.load_daemon(daemon, **load, seed=seed)
             way = backend_ways(healthy)["/app"]
-            tries.append({"ack_p99_ms": result.latency_ms["p99"], "way_p99_ms": way["p99"], "way_p50_ms": way["p50"]})
+            tries.append(
+                {
+                    "ack_p99_ms": result.latency_ms["p99"],
+                    "way_p99_ms": way["p99"],
+                    "way_p50_ms": way["p50"],
+                    "cpu_us": result.cpu_us("daemon"),
+                }
+            )
         return {key: min(t[key] for t in tries) for key in tries[0]}
