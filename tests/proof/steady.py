@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import threading
 import time
 from dataclasses import dataclass, field
@@ -61,14 +62,28 @@ class Readings:
             wrong.append(f"memory went from {low >> 10} MiB at most to {high >> 10} MiB at least")
         if self.at_s[-1] - self.at_s[skip] > SLOPE_FROM_S:
             half = len(rss) // 2
-            kib_a_s, error = slope(self.at_s[skip:][half:], rss[half:])
-            share = (kib_a_s - 3 * error) * 3600 / (sum(rss[half:]) / len(rss[half:]))
+            at_s, kib = by_minute(self.at_s[skip:][half:], rss[half:])
+            kib_a_s, error = slope(at_s, kib)
+            share = (kib_a_s - 3 * error) * 3600 / (sum(kib) / len(kib))
             if share > 0.01:
                 wrong.append(f"memory grows by {share:.1%} an hour at least")
         return wrong
 
 
-def slope(xs: list[float], ys: list[int]) -> tuple[float, float]:
+def by_minute(at_s: list[float], kib: list[int]) -> tuple[list[float], list[float]]:
+    """The middle and the median of each whole minute.
+
+    What swings with the backends swings within a minute; sample for sample the error of a slope would take each of
+    hundreds of samples of one swing for news, and be far too small.
+    """
+    minutes: dict[int, list[int]] = {}
+    for s, y in zip(at_s, kib, strict=True):
+        minutes.setdefault(int((s - at_s[0]) // 60), []).append(y)
+    whole = sorted(minutes.items())[:-1]
+    return [60.0 * n + 30 for n, _ in whole], [statistics.median(ys) for _, ys in whole]
+
+
+def slope(xs: list[float], ys: list[float]) -> tuple[float, float]:
     """Least squares: the slope and its standard error."""
     n = len(xs)
     mean_x, mean_y = sum(xs) / n, sum(ys) / n

@@ -28,8 +28,11 @@ PLAIN = (sys.executable, "-m", "sidecar")
 OUTAGE_EVERY_S, OUTAGE_S = 20.0, 1.5
 SOAK_FROM_S = 300.0
 
+# Keys are forgotten after two minutes, so that what is remembered stays the same and memory has no reason to grow.
 CONFIG = """
 {source}
+[sources.code.dedup]
+ttl = "2m"
 [journal]
 path = "journal"
 max_size = "512MiB"
