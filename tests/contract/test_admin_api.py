@@ -782,6 +782,25 @@ async def test_named_events_that_do_not_fit_are_refused_by_name(ask, world):
     assert reasons == {(event.id, "pending"), (unknown, "not_found")}
 
 
+async def test_a_bug_in_the_middle_of_a_stream_ends_it_with_a_line(ask, world, monkeypatch):
+    """A second head behind the first would be read as a chunk, and the client would think that we died."""
+    events = [await world.accept() for _ in range(2)]
+    for event in events:
+        await world.kill(event)
+    replay, calls = world.journal.replay, []
+
+    async def fail_later(refs: Any, *, to: str | None = None) -> Any:
+        calls.append(refs)
+        if len(calls) > 1:
+            raise RuntimeError("canary")
+        return await replay(refs, to=to)
+
+    monkeypatch.setattr(world.journal, "replay", fail_later)
+    rows = await ask.rows("/api/v1/events/replay", {"ids": [event.id for event in events]})
+    assert [row["type"] for row in rows] == ["progress", "error"]
+    assert rows[-1]["message"] == "a bug: see the log"
+
+
 async def test_pending_deliveries_are_discarded_or_redirected(ask, world):
     first, second = await world.accept(), await world.accept()
     rows = await ask.rows("/api/v1/events/discard", {"ids": [first.id]})
