@@ -13,7 +13,8 @@ from typing import Any
 from sidecar.admin.filters import BulkRequest, FilterError
 from sidecar.admin.gateway import Gateway
 from sidecar.admin.progress import Pace, Tally
-from sidecar.journal.types import EventView, OperatorResult, Ref
+from sidecar.errors import JournalError
+from sidecar.journal.types import EventView, OperatorResult, Ref, Refused
 from sidecar.model import State
 from sidecar.outbound.deadletter import DeadLetters
 
@@ -65,9 +66,12 @@ class _Selection:
         journal, request = self._gateway.journal, self._request
         if request.ids:
             for event_id in request.ids:
-                view = await journal.event(event_id)
+                try:
+                    view, why = await journal.event(event_id), Refused.NOT_FOUND
+                except JournalError:
+                    view, why = None, Refused.CORRUPT
                 if view is None:
-                    self.refused.append((event_id, request.destination, "not_found"))
+                    self.refused.append((event_id, request.destination, why))
                 yield [view] if view is not None else []
             return
         now_ms, cursor = self._gateway.clock.wall_ms(), 0

@@ -20,7 +20,7 @@ from sidecar.admin.gateway import Gateway
 from sidecar.admin.progress import Pace, Tally
 from sidecar.admin.queries import letter_matches, letter_names
 from sidecar.errors import JournalError
-from sidecar.journal.types import Ref, Refused
+from sidecar.journal.types import EventView, Ref, Refused
 from sidecar.model import State, parse_event_id
 from sidecar.outbound.deadletter import Listed, Problem, Reading
 from sidecar.outbound.letter import Letter, restore_event
@@ -102,7 +102,7 @@ async def remove_left_over_of(gateway: Gateway, event_id: str) -> int:
     Returns:
         How many.
     """
-    view = await gateway.journal.event(event_id)
+    view = await _view(gateway, event_id)
     deliveries = view.deliveries if view is not None else ()
     return sum([await _remove_left_over(gateway, event_id, d.destination) for d in deliveries])
 
@@ -219,8 +219,16 @@ class _Slice:
         await asyncio.to_thread(self._gateway.dead_letters.remove, ref.event_id, ref.destination, mac=letter.mac)
 
 
+async def _view(gateway: Gateway, event_id: str) -> EventView | None:
+    """One event; None, too, when its record is damaged: then its letter may be all that is left of it."""
+    try:
+        return await gateway.journal.event(event_id)
+    except JournalError:
+        return None
+
+
 async def _state(gateway: Gateway, event_id: str, destination: str) -> State:
-    view = await gateway.journal.event(event_id)
+    view = await _view(gateway, event_id)
     found = [d.state for d in view.deliveries if d.destination == destination] if view is not None else []
     return found[0] if found else State.ABSENT
 

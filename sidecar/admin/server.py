@@ -296,10 +296,18 @@ async def _send_stream(request: web.BaseRequest, stream: Stream) -> web.StreamRe
         await response.write_eof()
     except ConnectionError:
         pass  # the reader has gone; what is committed stays
-    except SidecarError as e:  # the head is out: say it in a line
-        with contextlib.suppress(ConnectionError):
-            await response.write(msgspec.json.encode({"type": "error", "message": safe_text(e.message)}) + b"\n")
-            await response.write_eof()
+    except SidecarError as e:
+        await _end_with_error(response, safe_text(e.message))
+    except Exception as e:  # noqa: BLE001 - as in _handle, whose answer would be a second one in the middle of this
+        _log.limited("bug", "error", "admin request failed on a bug", error=type(e).__name__)
+        await _end_with_error(response, "a bug: see the log")
     finally:
         await rows.aclose()
     return response
+
+
+async def _end_with_error(response: web.StreamResponse, message: str) -> None:
+    """Say in a line of a stream, whose head is out, why it ends here."""
+    with contextlib.suppress(ConnectionError):
+        await response.write(msgspec.json.encode({"type": "error", "message": message}) + b"\n")
+        await response.write_eof()

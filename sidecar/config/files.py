@@ -44,11 +44,14 @@ def read_regular(path: str) -> tuple[bytes, int]:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except ValueError:  # a NUL, or characters that no file name has
         raise OSError(errno.EINVAL, "not a file name") from None
-    with open(handle, "rb", closefd=True) as file:
+    try:
         mode = os.fstat(handle).st_mode
-        if not stat.S_ISREG(mode):
+        if not stat.S_ISREG(mode):  # asked first: open() refuses a directory and then does not close it
             raise OSError(errno.EINVAL, "not a regular file")
-        content = file.read(MAX_BYTES + 1)
+        with open(handle, "rb", closefd=False) as file:
+            content = file.read(MAX_BYTES + 1)
+    finally:
+        os.close(handle)
     if len(content) > MAX_BYTES:
         raise OSError(errno.EFBIG, "larger than 4 MiB")
     return content, mode

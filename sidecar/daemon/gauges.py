@@ -60,9 +60,13 @@ class Gauges:
             m.enqueued.set_total(n, source_name, name)
         for source_name, n in journal.dedup_evicted_early().items():
             m.dedup_evicted_early.set_total(n, source_name)
-        for lane in self._dispatcher.status():
+        lanes = self._dispatcher.status()
+        # One that is gone has no lane, and its enqueued ones are shown all the same: without its settled ones they would
+        # look as if they were owed for ever.
+        for name in {lane.name for lane in lanes} | {name for _, name in counters.enqueued}:
             for outcome in (State.DELIVERED, State.DEAD, State.DISCARDED, State.REDIRECTED):
-                m.settled.set_total(counters.settled.get((lane.name, outcome.word), 0), lane.name, outcome.word)
+                m.settled.set_total(counters.settled.get((name, outcome.word), 0), name, outcome.word)
+        for lane in lanes:
             m.pending.set(lane.ready, lane.name, "ready")
             m.pending.set(lane.scheduled, lane.name, "scheduled")
             m.pending.set(lane.in_flight, lane.name, "in_flight")

@@ -100,24 +100,25 @@ class HandshakeBook:
         task.add_done_callback(self._tasks.discard)
 
     async def _learn(self, source: str, value: bytes, peer: str, done: Callable[[bool], None]) -> None:
-        known = self._secrets.get(source, [])
-        number = max((int(s.id.rpartition("-")[2]) for s in known), default=0) + 1
-        fresh = Learned(f"handshake-{number}", value.decode(), self._clock.wall_ms(), peer)
-        ok = await self._change(source, [*known, fresh])
+        async with self._writing:
+            known = self._secrets.get(source, [])
+            number = max((int(s.id.rpartition("-")[2]) for s in known), default=0) + 1
+            fresh = Learned(f"handshake-{number}", value.decode(), self._clock.wall_ms(), peer)
+            ok = await self._replace(source, [*known, fresh])
         if ok:
             _log.info("a secret arrived by handshake", source=source, key_id=fresh.id, peer=peer)
         done(ok)
 
-    async def _change(self, source: str, secrets: list[Learned]) -> bool:
-        async with self._writing:
-            changed = {**self._secrets, source: secrets}
-            try:
-                await asyncio.to_thread(_write, self._path, {k: v for k, v in changed.items() if v})
-            except OSError as error:
-                _log.error("the secrets of handshakes could not be written", error=str(error.strerror))
-                return False
-            self._secrets = changed
-            return True
+    async def _replace(self, source: str, secrets: list[Learned]) -> bool:
+        """Put these in the place of a source's secrets; what they were made of is looked up with the lock held, too."""
+        changed = {**self._secrets, source: secrets}
+        try:
+            await asyncio.to_thread(_write, self._path, {k: v for k, v in changed.items() if v})
+        except OSError as error:
+            _log.error("the secrets of handshakes could not be written", error=str(error.strerror))
+            return False
+        self._secrets = changed
+        return True
 
     # --- what the operator asks
 
@@ -139,9 +140,10 @@ class HandshakeBook:
 
     async def forget(self, source: str, key_id: str) -> bool:
         """Remove one secret; False when there is none of this id or it could not be written."""
-        known = self._secrets.get(source, [])
-        kept = [s for s in known if s.id != key_id]
-        return len(kept) < len(known) and await self._change(source, kept)
+        async with self._writing:
+            known = self._secrets.get(source, [])
+            kept = [s for s in known if s.id != key_id]
+            return len(kept) < len(known) and await self._replace(source, kept)
 
 
 def _write(path: str, secrets: dict[str, list[Learned]]) -> None:

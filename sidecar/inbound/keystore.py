@@ -114,7 +114,8 @@ class KeyStore:
             self._failed_s[fetch.key] = self._clock.monotonic_s()
             while len(self._failed_s) > MAX_KEYS:
                 del self._failed_s[next(iter(self._failed_s))]
-            _log.limited(f"keys {fetch.url[:64]}", "warning", "a key could not be fetched", error=str(error))
+            # One key for all: a stranger chooses a part of the address, and each key is remembered.
+            _log.limited("keys fetch", "warning", "a key could not be fetched", error=str(error))
         else:
             ok = True
             self._keep(fetch, data)

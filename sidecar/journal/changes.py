@@ -119,14 +119,17 @@ class Changes:
 
     def change(self, seq: int, destination: int, change: Change) -> Refused | None:
         """Replay, revive, discard, or forget a removed dead letter; None when it was done."""
+        try:
+            return self._change(seq, destination, change)
+        except CorruptRecord:  # its event or its row is damaged: it stays as it is, the others go on
+            return Refused.CORRUPT
+
+    def _change(self, seq: int, destination: int, change: Change) -> Refused | None:
         first = self.block_of(seq)
         if first is None:
             return Refused.NOT_FOUND
         slot = seq - first
-        try:
-            state, record = self._now(destination, first, slot)
-        except CorruptRecord:
-            return Refused.CORRUPT
+        state, record = self._now(destination, first, slot)
         if state is State.ABSENT and change is Change.REPLAY and not self._has_event(first, slot):
             return Refused.NOT_FOUND
         to = next_state(state, change)
@@ -137,6 +140,12 @@ class Changes:
 
     def redirect(self, seq: int, destination: int, to: int) -> Refused | None:
         """Settle a pending delivery as redirected and make it pending at another destination."""
+        try:
+            return self._redirect(seq, destination, to)
+        except CorruptRecord:  # found before anything was changed
+            return Refused.CORRUPT
+
+    def _redirect(self, seq: int, destination: int, to: int) -> Refused | None:
         first = self.block_of(seq)
         if first is None or not self._has_event(first, seq - first):
             return Refused.NOT_FOUND
@@ -162,23 +171,28 @@ class Changes:
     def revive_dead(self, seq: int, destinations: Iterable[int], min_age_ms: int) -> int:
         """A provider sent an event again: make its dead deliveries pending; how many there were.
 
-        A delivery that was revived less than ``min_age_ms`` ago stays dead.
+        A delivery that was revived less than ``min_age_ms`` ago stays dead, and so does one whose event or history is
+        damaged: the repeat is answered all the same.
         """
-        first = self.block_of(seq)
+        try:
+            first = self.block_of(seq)
+        except CorruptRecord:
+            return 0
         if first is None:
             return 0
-        revived = 0
-        for destination in destinations:
-            try:
-                state, record = self._now(destination, first, seq - first)
-            except CorruptRecord:
-                continue
+        return sum(self._try_revive(first, seq - first, destination, min_age_ms) for destination in destinations)
+
+    def _try_revive(self, first: int, slot: int, destination: int, min_age_ms: int) -> bool:
+        try:
+            state, record = self._now(destination, first, slot)
             to = next_state(state, Change.REVIVE)
             fresh = record.round > 0 and self._now_ms - record.started_at_ms < min_age_ms
-            if to is not None and not fresh:
-                self._apply(destination, first, seq - first, state, to, record)
-                revived += 1
-        return revived
+            if to is None or fresh:
+                return False
+            self._apply(destination, first, slot, state, to, record)
+        except CorruptRecord:
+            return False
+        return True
 
     def write(self) -> None:
         """Put what changed; call once, before the commit."""

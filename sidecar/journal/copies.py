@@ -7,10 +7,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import shutil
 
 import lmdb
 import msgspec
 
+from sidecar.errors import JournalError
 from sidecar.journal import meta
 from sidecar.journal.environment import Environment
 from sidecar.journal.place import fsync_path
@@ -31,8 +33,24 @@ def adopt(environment: Environment) -> None:
 
 
 def copy_to(environment: Environment, path: str) -> int:
-    """Copy an open journal into a folder that must not exist, durably; how many bytes the copy has."""
+    """Copy an open journal into a folder that must not exist, durably; how many bytes the copy has.
+
+    Raises:
+        OSError: The folder cannot be made, or not be brought to disk.
+        JournalError: The copy cannot be written. Nothing is left of it: half a journal must not pass for a backup.
+    """
     os.mkdir(path, 0o700)
+    try:
+        return _copy_into(environment, path)
+    except lmdb.Error as e:
+        shutil.rmtree(path, ignore_errors=True)
+        raise JournalError(f"the journal could not be copied to {path}: {e}", "is there room on its disk?") from e
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _copy_into(environment: Environment, path: str) -> int:
     environment.env.copy(path, compact=True)
     data = os.path.join(path, "data.mdb")
     copy = lmdb.open(path, map_size=environment.capacity_bytes, max_dbs=8, mode=0o600)

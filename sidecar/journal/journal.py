@@ -365,18 +365,25 @@ class Journal:
     async def _command(self, run: Callable[[Work], Result]) -> Result:
         result = await self._writer.command(run)
         if isinstance(result, CorruptRecord):
-            raise JournalError(f"a record is damaged: {result}", "see: webhook-sidecar journal verify")
+            raise _damaged(result)
         return result
 
     # --- look-ups
 
     async def event(self, event_id: str) -> EventView | None:
-        """One event with its body and all its deliveries, by our id; None when the journal does not have it."""
+        """One event with its body and all its deliveries, by our id; None when the journal does not have it.
+
+        Raises:
+            JournalError: Its record is damaged.
+        """
         parsed = parse_event_id(event_id)
         if parsed is None:
             return None
         now_ms = self.clock_ms()
-        found = await self._reader.read(lambda view: view.event_view(parsed[2], now_ms))
+        try:
+            found = await self._reader.read(lambda view: view.event_view(parsed[2], now_ms))
+        except CorruptRecord as e:
+            raise _damaged(e) from e
         assert found is None or isinstance(found, EventView)
         return found if found is not None and found.event.id == event_id else None
 
@@ -485,3 +492,7 @@ class Journal:
         self.quarantined += 1
         self._metrics.journal_quarantined.inc()
         log.error("a damaged record was left out; it stays pending", seq=seq)
+
+
+def _damaged(error: CorruptRecord) -> JournalError:
+    return JournalError(f"a record is damaged: {error}", "see: webhook-sidecar journal verify")

@@ -74,6 +74,13 @@ class Claim:
     def fetch(self, loop: asyncio.AbstractEventLoop, read: Read) -> None:
         """Make a read that the hand has planned."""
         self._task = loop.create_task(self._fetch(read))
+        self._task.add_done_callback(self._given_up)
+
+    def _given_up(self, task: asyncio.Task[None]) -> None:
+        # Here and not in the task: one that is cancelled before its first step never runs at all.
+        if task.cancelled():
+            self._hand.read_failed()
+            self._task = None
 
     def look_for_old(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have a look at whether something is too old."""
@@ -87,14 +94,10 @@ class Claim:
                 hand.take_due(await self._journal.due(name, **limits, skip=read.skip))
             else:
                 hand.take_window(await self._journal.window(name, read.from_seq, **limits, skip=read.skip))
-        except asyncio.CancelledError:
-            hand.read_failed()
-            raise
         except Exception as e:  # noqa: BLE001 - the journal's trouble; it is asked again
             hand.read_failed()
             self._failed(e)
-        finally:
-            self._task = None
+        self._task = None
         if not self._lane.wants(probing=read.probing):
             hand.let_go()
         self._lane.look()

@@ -136,6 +136,8 @@ class DeadLetters:
                 os.fchmod(base, 0o700)
                 replace_file(base, ".probe", ".probe", b"", None)
                 os.unlink(".probe", dir_fd=base)
+                # A process that was killed may have made a folder here and not flushed its name.
+                os.fsync(base)
             except OSError as e:
                 raise _unusable(path, _refusal(path, e)) from e
         finally:

@@ -110,7 +110,11 @@ def open_own(base: int, destination: str) -> int:
     """
     with contextlib.suppress(FileExistsError):
         os.mkdir(destination, 0o700, dir_fd=base)
-        os.fsync(base)
+        try:
+            os.fsync(base)
+        except OSError:  # made anew next time: what lies in a folder whose name is not on disk is lost with it
+            os.rmdir(destination, dir_fd=base)
+            raise
     folder = os.open(destination, DIRECTORY, dir_fd=base)
     if os.fstat(folder).st_uid != os.geteuid():
         os.close(folder)

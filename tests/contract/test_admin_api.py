@@ -25,6 +25,7 @@ from sidecar.errors import JournalError, SidecarError
 from sidecar.feed import Feed
 from sidecar.inbound.handshake_book import HandshakeBook
 from sidecar.journal import Journal
+from sidecar.journal.records import events_key
 from sidecar.journal.types import JournalOptions, Ref, Settlement
 from sidecar.lifecycle import Change
 from sidecar.metrics import Metrics
@@ -143,6 +144,15 @@ class World:
         dying = (await self.journal.dying("app", limit=10, skip=()))[0]
         assert self.dead_letters.write_many([(dying, self.clock.wall_ms())])[0].done
         await self.settle(event, Change.BURY, round=round, attempts=1)
+
+    def rot(self, event: Event) -> None:
+        """Flip a bit of its record."""
+        environment = self.journal._environment
+        key, table = events_key(event.block), environment.db[b"events"]
+        with environment.env.begin(write=True) as txn:
+            block = bytearray(txn.get(key, db=table))
+            block[-3] ^= 1
+            txn.put(key, bytes(block), db=table)
 
     async def state(self, event_id: str, destination: str = "app") -> State | None:
         view = await self.journal.event(event_id)
@@ -675,6 +685,35 @@ async def test_left_over_files_are_swept_and_those_of_the_dead_stay(world):
     assert os.path.exists(world.letter(kept))
 
 
+async def test_an_event_that_rotted_is_named_and_the_others_of_a_command_are_done(ask, world):
+    """It is shown as damaged and refused as corrupt; its letter, the last of it there is, stays."""
+    rotten, sound = await world.accept(), await world.accept()
+    for event in (rotten, sound):
+        await world.kill(event)
+    world.rot(rotten)
+    status, _, body = await ask("GET", f"/api/v1/events/{rotten.id}")
+    assert (status, json.loads(body)["error"]["code"]) == (500, "failed")
+    assert b"a record is damaged" in body
+    for path in ("events/replay", "dead-letters/replay"):
+        rows = await ask.rows(f"/api/v1/{path}", {"ids": [rotten.id, sound.id]})
+        refused = next(r for r in rows if r["type"] == "refused")
+        assert (refused["event_id"], refused["reason"]) == (rotten.id, "corrupt")
+        assert rows[-1]["type"] == "summary"
+    assert await world.state(sound.id) is State.PENDING
+    assert os.path.exists(world.letter(rotten))
+
+
+async def test_a_sweep_of_left_over_files_passes_over_an_event_that_rotted(world):
+    rotten, alive = await world.accept(), await world.accept()
+    for event in (rotten, alive):
+        await world.kill(event)
+    await world.journal.replay([Ref(alive.id, "app")])
+    world.rot(rotten)
+    assert await redrive.remove_left_over(world) == 1
+    assert await redrive.remove_left_over_of(world, rotten.id) == 0
+    assert os.path.exists(world.letter(rotten))
+
+
 async def test_a_letter_that_is_a_link_or_lies_in_another_folder_is_not_taken(ask, world):
     event = await world.accept()
     await world.kill(event)
@@ -741,6 +780,25 @@ async def test_named_events_that_do_not_fit_are_refused_by_name(ask, world):
     rows = await ask.rows("/api/v1/events/replay", {"ids": [event.id, unknown]})
     reasons = {(r["event_id"], r["reason"]) for r in rows if r["type"] == "refused"}
     assert reasons == {(event.id, "pending"), (unknown, "not_found")}
+
+
+async def test_a_bug_in_the_middle_of_a_stream_ends_it_with_a_line(ask, world, monkeypatch):
+    """A second head behind the first would be read as a chunk, and the client would think that we died."""
+    events = [await world.accept() for _ in range(2)]
+    for event in events:
+        await world.kill(event)
+    replay, calls = world.journal.replay, []
+
+    async def fail_later(refs: Any, *, to: str | None = None) -> Any:
+        calls.append(refs)
+        if len(calls) > 1:
+            raise RuntimeError("canary")
+        return await replay(refs, to=to)
+
+    monkeypatch.setattr(world.journal, "replay", fail_later)
+    rows = await ask.rows("/api/v1/events/replay", {"ids": [event.id for event in events]})
+    assert [row["type"] for row in rows] == ["progress", "error"]
+    assert rows[-1]["message"] == "a bug: see the log"
 
 
 async def test_pending_deliveries_are_discarded_or_redirected(ask, world):

@@ -903,6 +903,22 @@ async def test_tls_with_a_good_certificate(certificates: Certificates, host: str
     assert backend.requests[0].values(b"Host") == [b"shop.example.com"]
 
 
+async def test_a_name_that_ends_in_a_dot_is_proved_without_it(certificates: Certificates) -> None:
+    """A dot keeps a resolver from trying search domains, as in "orders.shop.svc.cluster.local."; certificates have none."""
+    asked = []
+
+    async def resolve(host: str, port: int) -> list[str]:
+        asked.append(host)
+        return ["127.0.0.1"]
+
+    async with (
+        running(tls=certificates.context("good")) as backend,
+        to(f"https://localhost.:{backend.port}/", ca_file=certificates.ca, resolve=resolve) as app,
+    ):
+        assert kind(await tried(app)) is DELIVERED
+    assert asked == ["localhost."]
+
+
 @pytest.mark.parametrize(
     ("name", "trusted", "says"),
     [

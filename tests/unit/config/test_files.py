@@ -58,6 +58,24 @@ def test_what_is_no_small_regular_file_is_refused_and_never_waited_for(tmp_path:
     assert digest_of(path) == b""
 
 
+@pytest.mark.parametrize("kind", ["regular", "directory", "pipe", "large", "missing"])
+def test_no_descriptor_stays_open_whatever_is_there(tmp_path: Path, kind: str) -> None:
+    """A watched file is looked at every few seconds: one descriptor each time, and soon there are none left."""
+    path = tmp_path / "a"
+    if kind == "regular":
+        path.write_bytes(b"x")
+    elif kind == "directory":  # what a container runtime makes of a mount whose file is missing
+        path.mkdir()
+    elif kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "large":
+        path.write_bytes(bytes(MAX_BYTES + 1))
+    before = os.listdir("/proc/self/fd")
+    for _ in range(3):
+        digest_of(str(path))
+    assert len(os.listdir("/proc/self/fd")) == len(before)
+
+
 def test_content_and_permissions_change_the_digest_but_times_do_not(tmp_path: Path) -> None:
     path = tmp_path / "a"
     path.write_bytes(b"x")

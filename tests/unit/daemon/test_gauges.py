@@ -32,7 +32,13 @@ class Parts:
         journal = SimpleNamespace(
             stats=lambda: SimpleNamespace(used_bytes=10, capacity_bytes=20, disk_free_bytes=30),
             counters=lambda: SimpleNamespace(
-                enqueued=self.enqueued, settled={("app", "delivered"): 5, ("app", "dead"): 1}
+                enqueued=self.enqueued,
+                settled={
+                    ("app", "delivered"): 5,
+                    ("app", "dead"): 1,
+                    ("gone", "delivered"): 1,
+                    ("gone", "discarded"): 1,
+                },
             ),
             dedup_evicted_early=lambda: {"old": 9},
             clock_ms=lambda: NOW_MS,
@@ -62,7 +68,7 @@ def test_a_scrape_shows_what_the_parts_say(monkeypatch: pytest.MonkeyPatch) -> N
     assert [g.values[()] for g in (m.journal_used, m.journal_capacity, m.journal_disk_free)] == [10, 20, 30]
     assert dict(m.enqueued.values) == {("shop", "app"): 7, ("shop", "quiet"): 0, ("old", "gone"): 2}
     assert dict(m.dedup_evicted_early.values) == {("shop",): 0, ("old",): 9}
-    assert dict(m.settled.values) == {
+    assert {labels: n for labels, n in m.settled.values.items() if labels[0] == "app"} == {
         ("app", "delivered"): 5,
         ("app", "dead"): 1,
         ("app", "discarded"): 0,
@@ -78,6 +84,16 @@ def test_a_scrape_shows_what_the_parts_say(monkeypatch: pytest.MonkeyPatch) -> N
     assert dict(m.oldest_dead_letter.values) == {("app",): 3.0, ("gone",): 0, ("quiet",): 0}
     assert m.dead_letters_bytes.values[()] == 111
     assert (m.log_dropped.values[()], m.log_suppressed.values[()]) == (3, 4)
+
+
+def test_what_a_destination_that_is_gone_was_owed_counts_as_settled() -> None:
+    """It has no lane any more; enqueued less settled is what is pending, of it, too."""
+    parts = Parts()
+    parts.gauges.refresh()
+    m = parts.metrics
+    enqueued = sum(n for (_, name), n in m.enqueued.values.items() if name == "gone")
+    settled = sum(n for (name, _), n in m.settled.values.items() if name == "gone")
+    assert (enqueued, settled) == (2, 2)
 
 
 def test_dead_letters_that_are_gone_leave_a_zero() -> None:

@@ -69,6 +69,17 @@ async def test_a_second_secret_stands_beside_the_first(tmp_path, logged):
     assert HandshakeBook(str(tmp_path), Clock()).secrets("s") == ()
 
 
+@pytest.mark.parametrize("arrives_first", [True, False])
+async def test_a_secret_that_arrives_while_another_is_forgotten_stays(tmp_path, logged, arrives_first):
+    """Its provider has its answer: the secret must not go with the other one, nor bring that back."""
+    book = HandshakeBook(str(tmp_path), Clock())
+    assert await learn(book, b"first")
+    both = [learn(book, b"second"), book.forget("s", "handshake-1")]
+    assert await asyncio.gather(*(both if arrives_first else reversed(both))) == [True, True]
+    for one in (book, HandshakeBook(str(tmp_path), Clock())):
+        assert [s.value for s in one.secrets("s")] == [b"second"]
+
+
 async def test_a_window_closes_by_itself(tmp_path):
     """And is not open by itself."""
     clock = Clock()

@@ -97,6 +97,20 @@ async def test_strangers_cannot_make_us_fetch_without_bound(world):
     assert [await ask(store, fetch(n)) for n in range(100, 103)] == [True, False, False]
 
 
+async def test_strangers_cannot_make_the_log_remember_without_bound(monkeypatch):
+    """What a limit is kept for must not come from a request: each is remembered as long as the process lives."""
+    told = set()
+    monkeypatch.setattr(keystore._log, "limited", lambda key, *a, **k: told.add(key))
+    net, clock = Net(), Clock()
+    net.down = True
+    store = KeyStore(net.load, clock)
+    for n in range(50):
+        assert await ask(store, fetch(n)) is False
+        clock.s += REFILL_S
+    assert len(net.calls) == 50
+    assert told == {"keys fetch"}
+
+
 async def test_only_so_many_requests_wait(world):
     """Beyond that the answer is 503 at once."""
     net, _, store = world

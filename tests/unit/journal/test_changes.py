@@ -1,9 +1,78 @@
-"""Operators' commands on a real journal."""
+"""Operators' commands and repeats on a real journal, also where a record has rotted."""
 
 from __future__ import annotations
 
-from sidecar.journal.types import Ref
-from tests.support.journals import Books
+import lmdb
+import pytest
+
+from sidecar.journal.types import Duplicate, Ref
+from sidecar.lifecycle import Change
+from tests.support.journals import Books, make_claim, make_event
+
+
+def rot(path: str, first: int, at: int) -> None:
+    """Flip a bit of a stored block of events while nobody has the journal open."""
+    key = first.to_bytes(8, "big")
+    with lmdb.open(path, max_dbs=16) as env:
+        events = env.open_db(b"events", create=False)
+        with env.begin(write=True) as txn:
+            block = bytearray(txn.get(key, db=events))
+            block[at] ^= 1
+            txn.put(key, bytes(block), db=events)
+
+
+async def with_two_dead(path: str, at: int) -> tuple[Books, list[str]]:
+    """A journal with two dead deliveries, each in a block of its own; the first one's event has rotted."""
+    books = Books.open(path)
+    for name in ("one", "two"):
+        await books.append(make_event(), make_claim(name))
+    for delivery in await books.fresh():
+        await books.settle(delivery, Change.GIVE_UP, status=400, reason="rejected")
+    dying = await books.journal.dying("app", limit=9, skip=())
+    for delivery in dying:
+        await books.settle(delivery, Change.BURY)
+    await books.journal.aclose()
+    rot(path, dying[0].event.seq, at)
+    return Books.open(path), [d.event.id for d in dying]
+
+
+@pytest.mark.parametrize("at", [1, -3], ids=["frame", "content"])
+async def test_a_repeat_of_an_event_that_rotted_is_answered_and_the_journal_lives(tmp_path, at):
+    """It cannot be revived; but a provider that repeats it must not be able to end the process with that."""
+    books, ids = await with_two_dead(str(tmp_path / "journal"), at)
+    answer = await books.append(make_event(), make_claim("one"))
+    assert isinstance(answer, Duplicate)
+    assert (answer.event_id, answer.revived) == (ids[0], 0)
+    assert (await books.append(make_event(), make_claim("two"))).revived == 1
+    assert await books.stored(), "others are taken"
+    assert not books.fatal
+    assert books.journal.counters().settled == {("app", "dead"): 2}
+    await books.journal.aclose()
+
+
+@pytest.mark.parametrize("at", [1, -3], ids=["frame", "content"])
+async def test_a_replay_passes_over_an_event_that_rotted(tmp_path, at):
+    """It is refused by name, and the others are done: otherwise nobody could replay what stands behind it."""
+    books, ids = await with_two_dead(str(tmp_path / "journal"), at)
+    result = await books.journal.replay([Ref(event_id, "app") for event_id in ids])
+    assert (result.applied, [(ref.event_id, why) for ref, why in result.refused]) == (1, [(ids[0], "corrupt")])
+    assert [d.event.id for d in await books.due_now()] == [ids[1]]
+    await books.journal.aclose()
+
+
+async def test_a_redirect_passes_over_an_event_that_rotted(tmp_path):
+    """It stays owed where it was, and the books balance."""
+    path = str(tmp_path / "journal")
+    books = Books.open(path)
+    rotten, sound = await books.stored(), await books.stored()
+    await books.journal.aclose()
+    rot(path, rotten.seq, -3)
+    books = Books.open(path)
+    result = await books.journal.redirect([Ref(rotten.id, "app"), Ref(sound.id, "app")], "audit")
+    assert (result.applied, [why for _, why in result.refused]) == (1, ["corrupt"])
+    assert books.journal.counters().settled == {("app", "redirected"): 1}
+    assert all(row.balanced for row in (await books.journal.audit()).rows)
+    await books.journal.aclose()
 
 
 async def test_a_delivery_that_is_not_there_cannot_be_redirected(tmp_path):

@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import stat
 
+import lmdb
 import pytest
 
+from sidecar.errors import JournalError
+from sidecar.journal import copies
+from sidecar.journal.environment import Environment
 from tests.support.journals import Books, make_event
 
 
@@ -58,4 +62,24 @@ async def test_nothing_is_copied_over(tmp_path):
     (tmp_path / "copy").mkdir()
     with pytest.raises(FileExistsError):
         await books.journal.backup(str(tmp_path / "copy"))
+    await books.journal.aclose()
+
+
+@pytest.mark.parametrize("error", [lmdb.DiskError("mdb_env_copy3: No space left on device"), OSError(5, "I/O error")])
+async def test_nothing_is_left_of_a_copy_that_failed(tmp_path, monkeypatch, error):
+    """Half a journal must not pass for a backup, and the next try must not find its name taken."""
+    books = Books.open(str(tmp_path / "journal"))
+    copy = str(tmp_path / "copy")
+    into = copies._copy_into
+
+    def half(environment: Environment, path: str) -> int:
+        into(environment, path)
+        raise error
+
+    monkeypatch.setattr(copies, "_copy_into", half)
+    with pytest.raises(JournalError if isinstance(error, lmdb.Error) else OSError):
+        await books.journal.backup(copy)
+    assert os.listdir(tmp_path) == ["journal"]
+    monkeypatch.undo()
+    assert await books.journal.backup(copy)
     await books.journal.aclose()

@@ -93,6 +93,32 @@ def test_a_directory_made_at_start_survives_a_loss_of_power(tmp_path, monkeypatc
     assert {str(tmp_path), str(tmp_path / "a")} <= set(synced)
 
 
+def test_a_folder_whose_name_could_not_be_flushed_is_flushed_before_a_letter_in_it_counts(letters, monkeypatch):
+    """A letter whose folder a loss of power takes away is lost, and the journal has let it go."""
+    base, fsync = letters.options.path, os.fsync
+    synced: list[str] = []
+
+    def fail_once(fd):
+        synced.append(os.readlink(f"/proc/self/fd/{fd}"))
+        if synced == [base]:
+            raise OSError(errno.EIO, "no")
+        fsync(fd)
+
+    monkeypatch.setattr(os, "fsync", fail_once)
+    assert not _write(letters, _delivery())[0].done
+    assert _write(letters, _delivery())[0].done
+    assert synced.count(base) == 2
+
+
+def test_what_a_killed_process_made_is_flushed_at_the_next_start(letters, monkeypatch):
+    """It may have died between making a folder and flushing its name."""
+    synced: list[str] = []
+    fsync = os.fsync
+    monkeypatch.setattr(os, "fsync", lambda fd: synced.append(os.readlink(f"/proc/self/fd/{fd}")) or fsync(fd))
+    DeadLetters(letters.options, KEY).open()
+    assert letters.options.path in synced
+
+
 def test_a_left_over_temporary_file_is_no_obstacle_and_is_not_followed(letters, tmp_path):
     d = _delivery()
     _write(letters, _delivery(2))
