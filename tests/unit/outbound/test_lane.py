@@ -605,21 +605,6 @@ def test_stopping_interrupts_without_using_an_attempt_and_a_restart_goes_on_ther
     assert w.journal.count("d", State.DELIVERED) == 10
 
 
-def test_a_stopped_lane_forgets_the_read_under_way():
-    w = World(delay_s=1.0)
-    w.journal.preload("d", 3)
-    lane, _ = w.lane()
-
-    async def main():
-        await asyncio.sleep(0.01)
-        assert lane.hand.reading is not None
-        lane.stop()
-        await asyncio.sleep(10)
-        return len(lane.hand), lane.hand.reading, w.budget.used_bytes
-
-    assert run(main(), w.loop) == (0, None, 0)
-
-
 def test_a_stopped_lane_begins_nothing():
     w = World()
     lane, backend = w.lane()
