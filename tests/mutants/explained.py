@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["EXPLAINED"]
 
 _CODEC = "Python takes this for another spelling of the codec"
+_LONG_PAST = "the journal's clock counts from 1970: both are long past, and nothing becomes due at either"
 _SLOWER = "it only asks the slow path more often, which says the same"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -106,10 +107,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "Lane.__init__: self._timer_at_s = 0.0 -> pass": "each timer sets it before it is read",
         "Lane.__init__: 0.0 -> 1.0": "as before",
         "Lane.__init__: 1 -> 2 (#3)": "any number that no event has will do",
-        "Lane.on_due: 0 -> 1": "the journal's clock counts from 1970: both are long past",
-        "Lane._settled: 0 -> 1": "as before",
-        "Lane._begin: 0 -> 1": "as before: nothing becomes due at 1",
-        "Lane._finished: 0 -> 1": "as before",
+        **{f"Lane.{where}: 0 -> 1": _LONG_PAST for where in ("on_due", "_begin", "_finished", "_settled")},
         "Lane._begin: 'garbage' -> 'garbage~'": "whatever has no rule of its own is judged as a reset",
         "Lane._pump: now_s < hold.paused_until_s -> now_s <= hold.paused_until_s": _SLOWER,
         "Lane._arm: opens_s > now_s -> opens_s >= now_s": "at that very moment it only looks round once more",
