@@ -174,9 +174,9 @@ class Lane:
                 claim.look_for_old(loop)
             else:
                 claim.sweep.again(now_s)
-        self._arm(now_s)
+        self._arm(loop, now_s)
 
-    def _arm(self, now_s: float) -> None:
+    def _arm(self, loop: asyncio.AbstractEventLoop, now_s: float) -> None:
         """Have one timer that rings when there will be something to do that nothing else tells of."""
         hand, hold = self.hand, self.hold
         at_s = float("inf")
@@ -199,10 +199,9 @@ class Lane:
             if self._timer_at_s <= at_s:
                 return  # rings early enough, and then it is armed again
             self._timer.cancel()
-            self._timer = None
-        if at_s < float("inf") and self._loop is not None:
+        if at_s < float("inf"):
             self._timer_at_s = at_s
-            self._timer = self._loop.call_later(max(0.001, at_s - now_s), self._ring)
+            self._timer = loop.call_later(max(0.001, at_s - now_s), self._ring)
 
     # --- one try
 

@@ -41,7 +41,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "sidecar.outbound.budget": (f"{_OUTBOUND}/test_budget.py",),
     "sidecar.outbound.deliver.url": (f"{_OUTBOUND}/deliver/test_url.py",),
     "sidecar.outbound.deliver.headers": (f"{_OUTBOUND}/deliver/test_headers.py",),
-    "sidecar.outbound.lane": (f"{_OUTBOUND}/test_lane.py",),
+    "sidecar.outbound.lane": tuple(f"{_OUTBOUND}/test_lane{part}.py" for part in ("", "_hold", "_waits", "_life")),
     "sidecar.inbound.verify.public_key": (f"{_VERIFY}/test_public_key.py",),
     "sidecar.inbound.verify.body_signed": (f"{_VERIFY}/test_body_signed.py",),
     "sidecar.inbound.verify.tokens": (f"{_VERIFY}/test_tokens.py",),

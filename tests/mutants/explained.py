@@ -5,6 +5,7 @@ from __future__ import annotations
 __all__ = ["EXPLAINED"]
 
 _CODEC = "Python takes this for another spelling of the codec"
+_LONG_PAST = "the journal's clock counts from 1970: both are long past, and nothing becomes due at either"
 _SLOWER = "it only asks the slow path more often, which says the same"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -97,6 +98,22 @@ EXPLAINED: dict[str, dict[str, str]] = {
             for method in ("POST", "PUT", "PATCH", "GET", "HEAD", "DELETE", "OPTIONS")
         },
         "module: 33 -> 34": "a line that is not prepared is made when it is needed, the same",
+    },
+    "sidecar.outbound.lane": {
+        "Lane.__init__: 0 -> 1 (#4)": "a hold is told its settings before the first try",
+        "Lane.__init__: 1 -> 2": "as before",
+        "Lane.__init__: 0 -> 1 (#5)": "as before",
+        "Lane.__init__: 1 -> 2 (#2)": "for one try at once or for two, 256 are kept ready",
+        "Lane.__init__: self._timer_at_s = 0.0 -> pass": "each timer sets it before it is read",
+        "Lane.__init__: 0.0 -> 1.0": "as before",
+        "Lane.__init__: 1 -> 2 (#3)": "any number that no event has will do",
+        **{f"Lane.{where}: 0 -> 1": _LONG_PAST for where in ("on_due", "_begin", "_finished", "_settled")},
+        "Lane._begin: 'garbage' -> 'garbage~'": "whatever has no rule of its own is judged as a reset",
+        "Lane._pump: now_s < hold.paused_until_s -> now_s <= hold.paused_until_s": _SLOWER,
+        "Lane._arm: opens_s > now_s -> opens_s >= now_s": "at that very moment it only looks round once more",
+        "Lane._arm: wait_s > 0 -> wait_s >= 0": "as before",
+        "Lane._arm: self._claim.not_before_s > now_s -> self._claim.not_before_s >= now_s": "as before",
+        "Lane._arm: self._timer_at_s <= at_s -> self._timer_at_s < at_s": "it only sets a new timer for the same moment",
     },
     "sidecar.model": {
         "OutcomeKind: 5 -> 6": "any number that no other has will do: it is not stored",

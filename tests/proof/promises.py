@@ -110,13 +110,13 @@ PROMISES = (
         "P15",
         "Every attempt starts when its schedule says, across restarts and steps of the clock.",
         "Lanes that are held or have no free place.",
-        ("tests/e2e/test_deliver.py", "tests/unit/outbound/test_lane.py"),
+        ("tests/e2e/test_deliver.py", "tests/unit/outbound/test_lane.py", "tests/unit/outbound/test_lane_waits.py"),
     ),
     Promise(
         "P16",
         "A dead backend costs bounded attempts and no other destination anything.",
         "`max_age` ends even an outage; a second answer that comes when the next request is out already counts as its answer.",
-        ("tests/unit/outbound/test_lane.py", "tests/e2e/test_deliver.py", "tests/e2e/test_hostile_backends.py"),
+        ("tests/unit/outbound/test_lane_hold.py", "tests/e2e/test_deliver.py", "tests/e2e/test_hostile_backends.py"),
     ),
     Promise(
         "P17",
