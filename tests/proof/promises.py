@@ -84,7 +84,8 @@ PROMISES = (
     Promise(
         "P11",
         "Memory stays inside the configured bound under any input.",
-        "The page cache that the map uses.",
+        "The page cache that the map uses; TLS handshakes under way: some 52 KiB each for up to `header_timeout`, as many as there are "
+        "descriptors.",
         ("tests/contract/test_listener_rules.py", "tests/contract/test_http_destination.py"),
     ),
     Promise(
