@@ -217,7 +217,13 @@ class Undertaker:
             waiting = self._count_waiting(name)
             why = "dead_letters.max_size is reached" if written.full and not written.error else written.error
             log.limited(
-                f"bury {name}", "error", "dead letters wait for room", destination=name, waiting=waiting, why=why
+                f"bury {name}",
+                "error",
+                "dead letters cannot be written",
+                destination=name,
+                waiting=waiting,
+                folder=self._letters.options.path,
+                why=why,
             )
 
     def _count_waiting(self, name: str) -> int:
