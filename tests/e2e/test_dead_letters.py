@@ -313,6 +313,14 @@ def test_a_full_folder_blocks_nobody_and_loses_nothing(tmp_path, sink, mood):
         assert len({p.stem for p in (tmp_path / "dead-letters").rglob("*.json")} & set(ids)) == 3
 
 
+def test_whoever_reads_only_the_log_learns_what_was_given_up_and_why(tmp_path, sink, mood):
+    with Daemon(tmp_path, config(sink.url)) as daemon:
+        event_id = send(daemon, b"die")
+        (row,) = eventually(lambda: daemon.logged("a delivery was given up"))
+        told = {"destination": "app", "event_id": event_id, "reason": "rejected", "error": "HTTP 400"}
+        assert told.items() <= row.items()
+
+
 def test_a_folder_that_goes_away_is_named_and_used_again_once_it_is_back(tmp_path, sink, mood):
     with Daemon(tmp_path, config(sink.url)) as daemon:
         folder = tmp_path / "dead-letters"
