@@ -44,4 +44,4 @@ def doctor(config_path: str | None, *, as_json: bool) -> None:
         if finding.fix and finding.verdict != "ok":
             say(f"        fix: {finding.fix}")
     if failed:
-        raise SidecarError(f"{failed} checks failed")
+        raise SidecarError(f"{failed} check{'s' if failed > 1 else ''} failed")

@@ -47,7 +47,7 @@ def examine(settings: Settings) -> Iterator[Finding]:
     yield Finding("daemon", "ok", "running" if running else "not running")
     if not running:
         yield from _ports(settings)
-    yield from _disks(settings)
+    yield from _disks(settings, running=running)
     for d in settings.destinations:
         yield _destination(d.name, d.http.url, d.http.ca_file)
     yield _descriptors(settings)
@@ -82,14 +82,31 @@ def _ports(settings: Settings) -> Iterator[Finding]:
             yield Finding(name, "ok", f"{listen} is free")
 
 
-def _disks(settings: Settings) -> Iterator[Finding]:
+def _disks(settings: Settings, *, running: bool) -> Iterator[Finding]:
     folders = (("journal", settings.journal), ("dead letters", settings.dead_letters))
     existing = {what: _existing(options.path) for what, options in folders}
     together = len({os.stat(place).st_dev for place in existing.values()}) == 1
     total = sum(options.max_size_bytes for _, options in folders)
     for what, options in folders:
         share = total if together else options.max_size_bytes
+        lost = _lost(options.path, running=running) if what == "dead letters" else None
+        if lost is not None:
+            yield lost
+            continue
         yield from _disk(what, existing[what], options.max_size_bytes, share)
+
+
+def _lost(path: str, *, running: bool) -> Finding | None:
+    """Say what is wrong when the dead letters' folder is not there; before the first start nothing is."""
+    if os.path.isdir(path):
+        return None
+    if os.path.lexists(path):
+        return Finding("dead letters", "fail", f"{path} is not a folder", "take it away")
+    if not running:
+        return None
+    # It is made at the start only: later it may be a mount that is gone.
+    fix = "bring it or its mount back, or make it anew for the daemon's user: what waits is written then"
+    return Finding("dead letters", "fail", f"{path} is gone: nothing that dies can be written", fix)
 
 
 def _existing(path: str) -> str:
@@ -166,7 +183,8 @@ def _destination(name: str, url: str, ca_file: str | None) -> Finding:
             check, "warn", f"TLS: {e.reason or e}", "renew the certificate, or name its authority in ca_file"
         )
     except (OSError, ValueError) as e:
-        return Finding(check, "warn", f"not reachable: {e}", fix)
+        why = (getattr(e, "strerror", None) or str(e)).lower()
+        return Finding(check, "warn", f"not reachable: {why}", fix)
 
 
 def _certificate(check: str, tls: ssl.SSLSocket) -> Finding:

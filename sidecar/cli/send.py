@@ -64,7 +64,10 @@ def send(
             unexpected += not result["expected"]
             emit(result) if as_json else _show(result)
     if unexpected:
-        raise SidecarError(f"{unexpected:,} answers were not as expected", "see the log for the reason of a 401")
+        answers = "answer was" if unexpected == 1 else "answers were"
+        raise SidecarError(
+            f"{unexpected:,} {answers} not as expected", "the log, and status, have the reason of a refusal"
+        )
 
 
 def _header(text: str) -> tuple[str, str]:

@@ -50,6 +50,8 @@ def _row(d: dict[str, Any]) -> tuple[object, ...]:
         state = f"{state}, not configured"
     elif d.get("held") and d.get("last_error"):
         state = f"{state}: {d['last_error']}"
+    if d["dying"]:
+        state = f"{state}, {d['dying']:,} wait for their dead-letter file"
     return (
         d["name"],
         f"{d['pending']:,}",

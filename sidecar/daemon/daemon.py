@@ -245,8 +245,8 @@ class Daemon:
         await self._fetcher.close()
         await self._admin.close()
         await self.journal.aclose()
-        left = self._owed()
-        _log.info("stopped", left_pending=left, exit_code=self._exit_code)
+        if self.started:  # else whoever called says why it could not start, with the exit code that goes with it
+            _log.info("stopped", left_pending=self._owed(), exit_code=self._exit_code)
 
     async def _wind_down(self) -> None:
         settings, now_s = self.settings, self.clock.monotonic_s

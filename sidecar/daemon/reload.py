@@ -79,10 +79,16 @@ class Reload:
 
     def _refused(self, old: Settings, error: Exception) -> ReloadResult:
         problems = error.problems if isinstance(error, ConfigError) else ()
+        said, hint = (error.message, error.hint) if isinstance(error, SidecarError) else (str(error), "")
         self._metrics.reload_ok.set(0)
         if isinstance(error, InvalidConfig):
             self._watcher.watch((*old.watched, *error.watched))
-        _log.error("reload refused: the old configuration stays in force", problems=len(problems), error=str(error))
+        _log.error(
+            "reload refused: the old configuration stays in force",
+            problems=len(problems),
+            error=said,
+            hint=hint or None,
+        )
         for problem in problems:
             _log.error("configuration problem", problem=problem.splitlines()[0])
         self._notifier.ready("a changed configuration was refused: the old one stays in force")

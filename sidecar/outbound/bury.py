@@ -115,7 +115,18 @@ class Undertaker:
             self._thread = None
 
     def bury(self, delivery: Delivery) -> None:
-        """Take over one delivery that the journal has as dying."""
+        """Take over one delivery that was given up just now: the journal has it as dying."""
+        last = delivery.log[-1] if delivery.log else None
+        log.limited(
+            f"dead {delivery.destination}",
+            "warning",
+            "a delivery was given up",
+            destination=delivery.destination,
+            source=delivery.event.source,
+            event_id=delivery.event.id,
+            reason=delivery.reason,
+            error=(last.error or None) if last is not None else None,
+        )
         name, size = delivery.destination, len(delivery.event.body)
         many = len(self._queue) >= QUEUED_MOST or (self._queue and self._queued_bytes + size > QUEUED_BYTES)
         if name in self._left or many:
@@ -217,7 +228,13 @@ class Undertaker:
             waiting = self._count_waiting(name)
             why = "dead_letters.max_size is reached" if written.full and not written.error else written.error
             log.limited(
-                f"bury {name}", "error", "dead letters wait for room", destination=name, waiting=waiting, why=why
+                f"bury {name}",
+                "error",
+                "dead letters cannot be written",
+                destination=name,
+                waiting=waiting,
+                folder=self._letters.options.path,
+                why=why,
             )
 
     def _count_waiting(self, name: str) -> int:

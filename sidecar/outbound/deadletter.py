@@ -77,7 +77,7 @@ class Written(msgspec.Struct, frozen=True):
     Attributes:
         done: The file is durable under its name.
         full: There was no room within the quota, or on the disk.
-        error: What the system said, as the name of its error; "" when it was not asked or did not complain.
+        error: What the system said; "" when it was not asked or did not complain.
     """
 
     done: bool
@@ -362,9 +362,7 @@ def _list_one(folder: int, destination: str, event_id: str) -> Listed:
 
 
 def _failure(e: OSError) -> Written:
-    return Written(
-        False, full=e.errno in (errno.ENOSPC, errno.EDQUOT), error=errno.errorcode.get(e.errno or 0, "error")
-    )
+    return Written(False, full=e.errno in (errno.ENOSPC, errno.EDQUOT), error=os.strerror(e.errno or 0).lower())
 
 
 def _refusal(path: str, e: OSError) -> str:

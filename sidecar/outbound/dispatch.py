@@ -44,7 +44,7 @@ class LaneStatus(msgspec.Struct, frozen=True):
         configured: False for one that was removed and still has deliveries, or had when the process started.
         held: It gets nothing but probes, or is not configured.
         held_for_s: Since when; None when not held.
-        last_error: Of the last failure that spoke about the backend.
+        last_error: Of the last failure that spoke about the backend, or of the last probe.
         next_probe_in_s: While held, when it is tried again at the earliest; else None.
         paused_for_s: How much longer it asked to be left alone; 0 = not.
         behind: Deliveries wait in the journal that are not in memory.

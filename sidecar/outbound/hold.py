@@ -89,6 +89,7 @@ class Hold:
             self._failed.clear()  # it is about the event, so the backend is there
             if self.held and probe:
                 self.next_probe_s = now_s
+                self.last_error = outcome.error  # people read why it is held: what it says now, not what it said before
             return Turn.NONE
         self.last_error = outcome.error
         if self.held:

@@ -636,6 +636,7 @@ def test_a_port_that_is_taken_is_one_line(daemon, sink, tmp_path):
     other.config.write_text(other.config.read_text().replace(f":{other.port}", f":{daemon.port}"))
     _, err = call(other, "run", code=1)
     assert f"cannot listen on 127.0.0.1:{daemon.port}" in err
+    assert '"stopped"' not in err, "it had not begun, and its exit code is not 0"
     assert "Traceback" not in err
 
 

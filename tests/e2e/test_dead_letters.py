@@ -292,7 +292,7 @@ def test_a_full_folder_blocks_nobody_and_loses_nothing(tmp_path, sink, mood):
         eventually(lambda: daemon.pending() == daemon.lane()["dying"] == 3, what="three wait for room")
         eventually(lambda: daemon.lane()["dead_letters"] == 3)
         assert sum(p.stat().st_size for p in (tmp_path / "dead-letters").rglob("*.json")) <= 1 << 20
-        assert daemon.logged("dead letters wait for room")
+        assert daemon.logged("dead letters cannot be written")
         scrape = daemon.scrape()
         assert scrape.value("pending_events", destination="app", state="dying") == 3
         assert scrape.value("dead_letters_waiting", destination="app") == 3
@@ -311,6 +311,28 @@ def test_a_full_folder_blocks_nobody_and_loses_nothing(tmp_path, sink, mood):
         assert len(sink.requests) == tried, "never attempted again meanwhile"
         assert daemon.audit()["ok"]
         assert len({p.stem for p in (tmp_path / "dead-letters").rglob("*.json")} & set(ids)) == 3
+
+
+def test_whoever_reads_only_the_log_learns_what_was_given_up_and_why(tmp_path, sink, mood):
+    with Daemon(tmp_path, config(sink.url)) as daemon:
+        event_id = send(daemon, b"die")
+        (row,) = eventually(lambda: daemon.logged("a delivery was given up"))
+        told = {"destination": "app", "event_id": event_id, "reason": "rejected", "error": "HTTP 400"}
+        assert told.items() <= row.items()
+
+
+def test_a_folder_that_goes_away_is_named_and_used_again_once_it_is_back(tmp_path, sink, mood):
+    with Daemon(tmp_path, config(sink.url)) as daemon:
+        folder = tmp_path / "dead-letters"
+        folder.rmdir()
+        event_id = send(daemon, b"die")
+        (row,) = eventually(lambda: daemon.logged("dead letters cannot be written"))
+        assert (row["folder"], row["why"]) == (str(folder), "no such file or directory")
+        assert "1 wait for their dead-letter file" in daemon.command("status").stdout.decode()
+        assert "is gone: nothing that dies can be written" in daemon.command("doctor").stdout.decode()
+        folder.mkdir(mode=0o700)
+        eventually(lambda: state(daemon, event_id) == "dead", what="written once there is a folder")
+        assert "wait for" not in daemon.command("status").stdout.decode()
 
 
 def test_a_folder_that_is_not_ours_stops_the_start(tmp_path, sink):

@@ -122,7 +122,9 @@ def test_nothing_changes_when_anything_is_wrong(sink, tmp_path):
         )
         for problem, row in zip(answer["problems"], rows, strict=True):
             assert problem.startswith(row["problem"].rstrip("…")[:200])
-        assert daemon.logged("reload refused: the old configuration stays in force")[0]["problems"] == count
+        refused = daemon.logged("reload refused: the old configuration stays in force")[0]
+        assert (refused["problems"], "hint" in refused["error"]) == (count, False)
+        assert refused["hint"] == "docs/config.md explains every key and every code"
         assert (send(daemon).status, send(daemon, path="/new").status) == (200, 404)
         assert [d["name"] for d in daemon.api("config")["destinations"]] == ["app"]
         scrape = daemon.scrape()

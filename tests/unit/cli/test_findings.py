@@ -74,7 +74,26 @@ def test_sound_surroundings_are_ok(settings, tmp_path):
 
 
 def test_a_backend_that_is_down_is_a_warning_only(settings):
-    assert found(settings)["destination unix"].verdict == "warn"
+    finding = found(settings)["destination unix"]
+    assert finding.verdict == "warn"
+    assert finding.found == "not reachable: no such file or directory"
+
+
+def test_a_dead_letter_folder_that_goes_away_under_a_daemon_fails(settings, monkeypatch):
+    """Before the first start it is merely not made yet."""
+    assert found(settings)["dead letters"].verdict in {"ok", "warn"}
+    monkeypatch.setattr(findings, "_is_running", lambda _: True)
+    finding = found(settings)["dead letters"]
+    assert (finding.verdict, "is gone" in finding.found) == ("fail", True)
+    os.makedirs(settings.dead_letters.path)
+    assert found(settings)["dead letters"].verdict in {"ok", "warn"}
+
+
+def test_something_else_in_the_place_of_the_dead_letter_folder_fails(settings):
+    path = Path(settings.dead_letters.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("not a folder")
+    assert found(settings)["dead letters"].found == f"{path} is not a folder"
 
 
 @pytest.fixture(scope="module")

@@ -156,7 +156,7 @@ def test_an_error_leaves_nothing_half_written_and_the_older_file_alone(letters, 
     d.reason = "expired"
     (written,) = _write(letters, d)
     monkeypatch.undo()
-    assert (written.done, written.full, written.error) == (False, False, "EIO")
+    assert (written.done, written.full, written.error) == (False, False, "input/output error")
     assert _file(letters, d).read_bytes() == old
     assert len(os.listdir(_file(letters, d).parent)) == 1
 
@@ -171,7 +171,7 @@ def test_without_the_directorys_fsync_nothing_counts_as_written(letters, monkeyp
         fsync(fd)
 
     monkeypatch.setattr(os, "fsync", fail)
-    assert [w.error for w in _write(letters, _delivery(1), _delivery(2))] == ["EIO", "EIO"]
+    assert [w.error for w in _write(letters, _delivery(1), _delivery(2))] == ["input/output error"] * 2
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
@@ -190,12 +190,12 @@ def test_one_bad_folder_does_not_stop_the_others(letters, tmp_path):
 
 def test_a_folder_of_somebody_else_is_not_used(letters, monkeypatch):
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert _write(letters, _delivery())[0].error == "EPERM"
+    assert _write(letters, _delivery())[0].error == "operation not permitted"
 
 
 def test_a_directory_that_went_away_is_a_value_and_not_an_exception(letters):
     os.rename(letters.options.path, letters.options.path + "-gone")
-    assert [w.error for w in _write(letters, _delivery(1), _delivery(2))] == ["ENOENT", "ENOENT"]
+    assert [w.error for w in _write(letters, _delivery(1), _delivery(2))] == ["no such file or directory"] * 2
     assert letters.ls() == []
     letters.refresh()
     assert letters.totals() == {}

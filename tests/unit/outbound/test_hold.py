@@ -65,6 +65,17 @@ def test_an_interrupted_try_says_nothing():
     assert _note(hold, BUSY, 3) is Turn.BEGUN
 
 
+@pytest.mark.parametrize("answer", [BROKEN, UNWANTED])
+def test_a_probes_answer_about_the_event_replaces_what_was_said_before(answer):
+    """Else a backend that answers again would still be shown as refusing connections."""
+    hold = _hold()
+    _note(hold, AWAY)
+    _note(hold, answer, probe=False)  # it began before the hold: older than what is shown
+    assert hold.last_error == "connection refused"
+    _note(hold, answer, now=1.0)
+    assert (hold.held, hold.last_error) == (True, answer.error)
+
+
 def test_zero_never_holds_for_answers():
     hold = _hold(0)
     assert {_note(hold, BUSY, seq) for seq in range(1000)} == {Turn.NONE}
