@@ -221,9 +221,11 @@ class Connection(asyncio.Protocol):
             if broken or self.received > self.body_limit or self.headers > ANSWER_HEADERS:
                 self.complete = True
                 self._finish()
+        elif self.headers > ANSWER_HEADERS:
+            self._overlong_head()  # also when it breaks behind them: in pieces, that would not have been read
         elif broken:
             self._fail("garbage", "the answer is not HTTP")
-        elif self.headers > ANSWER_HEADERS or self.received > ANSWER_HEAD_BYTES:
+        elif self.received > ANSWER_HEAD_BYTES:
             self._overlong_head()
 
     def _overlong_head(self) -> None:
@@ -244,7 +246,8 @@ class Connection(asyncio.Protocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         """Parser: one header, or trailer."""
         self.headers += 1
-        if len(name) == 11 and not self.retry_after and not self.status and name.lower() == b"retry-after":
+        wanted = len(name) == 11 and not self.retry_after and not self.status and self.headers <= ANSWER_HEADERS
+        if wanted and name.lower() == b"retry-after":
             self.retry_after = value
 
     def on_headers_complete(self) -> None:

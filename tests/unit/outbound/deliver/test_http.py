@@ -23,3 +23,20 @@ def test_an_interim_answer_s_headers_are_not_those_of_the_answer() -> None:
     final = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n"
     for pieces in ([early + final], [early, final]):
         assert [(r.status, r.retry_after) for r in answered(pieces).ended[:1]] == [(503, b"")]
+
+
+@pytest.mark.parametrize("status", [b"200", b"503"])
+def test_a_head_of_too_many_lines_counts_by_its_status_however_it_is_cut(status):
+    """Also when it breaks behind them: how the bytes were cut on their way decides nothing."""
+    head = b"HTTP/1.1 " + status + b" x\r\n" + b"a: b\r\n" * 130
+    for behind in (b": broken\r\n", b"Retry-After: 9\r\n"):
+        for pieces in ([head + behind], [head, behind]):
+            assert [(r.status, r.failure, r.retry_after) for r in answered(pieces).ended[:1]] == [
+                (int(status), "", b"")
+            ]
+
+
+def test_a_head_that_breaks_before_that_is_no_answer():
+    head = b"HTTP/1.1 200 x\r\n" + b"a: b\r\n" * 120
+    for pieces in ([head + b": broken\r\n"], [head, b": broken\r\n"]):
+        assert [(r.status, r.failure) for r in answered(pieces).ended[:1]] == [(None, "garbage")]
