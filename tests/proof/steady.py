@@ -66,7 +66,8 @@ class Readings:
             kib_a_s, error = slope(at_s, kib)
             share = (kib_a_s - 3 * error) * 3600 / (sum(kib) / len(kib))
             if share > 0.01:
-                wrong.append(f"memory grows by {share:.1%} an hour at least")
+                minutes = " ".join(f"{k / 1024:.1f}" for k in kib)
+                wrong.append(f"memory grows by {share:.1%} an hour at least; its minutes in MiB: {minutes}")
         return wrong
 
 
