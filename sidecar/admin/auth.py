@@ -1,7 +1,7 @@
 """Who may ask: Host allow-list, cross-site check, token. Knows no HTTP library; the server calls it.
 
 Over the Unix socket the file mode decides and none of this is asked. Over TCP a browser may be on the
-other side, sent by any page, so a request for the API or the console must name one of our own hosts (DNS
+other side, sent by any page, so a request for the API must name one of our own hosts (DNS
 rebinding), must not come from another site, and must carry the token, which no page can guess.
 """
 
@@ -90,7 +90,7 @@ def _network(peer: str) -> str:
 
 
 class Gate:
-    """Decides about requests that came over TCP for the API, the console or a reload."""
+    """Decides about requests that came over TCP for the API or a reload."""
 
     def __init__(self, token: str | None, hosts: Collection[str], clock_s: Callable[[], float]) -> None:
         """Make a gate.

@@ -29,7 +29,7 @@ class AdminOptions(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         listen: ``host:port`` or ``[::]:port`` (dual-stack); empty = no TCP listener.
         socket: Path of the Unix socket, at most 100 bytes; empty = none.
-        token: What API, console and reload need over TCP; None = a fresh one for this process.
+        token: What API and reload need over TCP; None = a fresh one for this process.
         hosts: More names that a Host header may carry, lower case, without port.
         max_connections: Cap for each of the two sites.
     """

@@ -19,10 +19,11 @@ from aiohttp.http import HttpVersion10, HttpVersion11
 
 from sidecar.admin.api import PREFIX, Api
 from sidecar.admin.auth import REQUEST_HEADER, Gate, host_name, is_address
+from sidecar.admin.front import FRONT
 from sidecar.admin.gateway import AdminOptions, Gateway
 from sidecar.admin.probes import Probes
 from sidecar.admin.protocol import CappedServer
-from sidecar.admin.reply import ApiError, Call, Reply, Stream, json_reply
+from sidecar.admin.reply import ApiError, Call, Reply, Stream, json_reply, text_reply
 from sidecar.errors import SidecarError
 from sidecar.listening import Door
 from sidecar.log import get_logger, safe_text
@@ -69,12 +70,12 @@ class AdminServer:
 
     @property
     def token(self) -> str:
-        """What API, console and reload need over TCP. A secret."""
+        """What API and reload need over TCP. A secret."""
         return self._gate.token
 
     @property
-    def console_url(self) -> str:
-        """The console with the token behind ``#``, which no browser sends anywhere; to be shown once, on a terminal."""
+    def front_url(self) -> str:
+        """The front page with the token behind ``#``, which no browser sends anywhere; to be shown once, on a terminal."""
         tcp = next((a for a in self.addresses if not a.startswith("unix:")), "")
         host, _, port = tcp.rpartition(":")
         host = {"0.0.0.0": "127.0.0.1", "[::]": "[::1]"}.get(host, host)  # noqa: S104 - to be dialled, not bound
@@ -174,6 +175,11 @@ class AdminServer:
             if not trusted:
                 self._refuse_pages(request, is_address(request.headers.get("Host", "")))
             return await self._probes.drain(_call(request, path, b"", trusted=trusted))
+        if path == "/":
+            _only(method, "GET", "HEAD")
+            if not trusted:
+                self._refuse_pages(request)
+            return text_reply(FRONT)
         allowed = ("POST",) if path == "/-/reload" else self._api.allowed(path) if path.startswith(PREFIX) else ()
         if not allowed and not path.startswith(PREFIX):
             raise ApiError(404, "not_found", "no such page")

@@ -1,6 +1,6 @@
 """How events, deliveries and dead letters are shown: plain JSON values, secrets masked, outside text escaped. Pure.
 
-Whoever shows a request to people goes through here: API, console and command line alike.
+Whoever shows a request to people goes through here: API and command line alike.
 """
 
 from __future__ import annotations

@@ -27,15 +27,15 @@ def run(config_path: str | None, *, echo: str | None) -> int:
     from sidecar import daemon  # noqa: PLC0415 - nothing of it is needed by --help
 
     # Only where a person reads along: the link has the token in it, and what is no terminal is kept by somebody.
-    show_console = _show_console if is_terminal(err=True) else None
+    show_link = _show_link if is_terminal(err=True) else None
     if echo is None:
-        return daemon.run(config_path, show_console=show_console)
-    return daemon.run(config_path, companion=lambda: _echo_and_tell(config_path, echo), show_console=show_console)
+        return daemon.run(config_path, show_link=show_link)
+    return daemon.run(config_path, companion=lambda: _echo_and_tell(config_path, echo), show_link=show_link)
 
 
-def _show_console(url: str) -> None:
+def _show_link(url: str) -> None:
     with contextlib.suppress(OSError):  # the terminal has gone: nobody reads along any more
-        note(f"the console, with a token for as long as this process runs:\n\n{url}\n")
+        note(f"the admin listener, with a token for as long as this process runs:\n\n{url}\n")
 
 
 async def _echo_and_tell(config_path: str | None, address: str) -> None:

@@ -133,7 +133,7 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
 
 
 class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """Metrics, probes and drain; with the token also the API and the console."""
+    """Metrics, probes and drain; with the token also the API."""
 
     listen: Annotated[str, Listen(), Meta(description="Where to listen: host:port, [::]:port or unix:/path.")] = (
         "127.0.0.1:9787"
@@ -144,8 +144,8 @@ class Admin(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     token: Annotated[
         SecretRef | None,
         Meta(
-            description="Token for API, console and reload over TCP. Left out: a fresh one at each start, shown once on a "
-            "terminal as a link to the console."
+            description="Token for API and reload over TCP. Left out: a fresh one at each start, shown once on a "
+            "terminal as a link."
         ),
     ] = None
 
@@ -382,9 +382,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     server: Annotated[Server, Meta(description="The listener that receives webhooks.")] = msgspec.field(
         default_factory=Server
     )
-    admin: Annotated[Admin, Meta(description="Metrics, probes, drain, API and console.")] = msgspec.field(
-        default_factory=Admin
-    )
+    admin: Annotated[Admin, Meta(description="Metrics, probes, drain and API.")] = msgspec.field(default_factory=Admin)
     drain: Annotated[Drain, Meta(description="Between the wish to stop and the stop.")] = msgspec.field(
         default_factory=Drain
     )

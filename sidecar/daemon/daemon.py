@@ -63,7 +63,7 @@ class Daemon:
         config_path: str | None,
         clock: Clock | None = None,
         *,
-        show_console: Callable[[str], None] | None = None,
+        show_link: Callable[[str], None] | None = None,
     ) -> None:
         self.settings = settings
         self.clock = clock or Clock()
@@ -71,7 +71,7 @@ class Daemon:
         self.feed = Feed()
         self.started = False
         self.started_at_ms = self.clock.wall_ms()
-        self._show_console = show_console
+        self._show_link = show_link
         self._stop = asyncio.Event()
         self._now = asyncio.Event()  # a second signal: stop at once
         self._exit_code = 0
@@ -186,15 +186,15 @@ class Daemon:
         self.started = True
         self._notifier.ready(doing(settings))
         if settings.admin.token is None:
-            self._tell_console()
+            self._tell_link()
 
     async def _look(self) -> None:
         await self.listener.look()
         await self._admin.look()
 
-    def _tell_console(self) -> None:
-        if self._show_console is not None and self._admin.console_url:
-            self._show_console(self._admin.console_url)
+    def _tell_link(self) -> None:
+        if self._show_link is not None and self._admin.front_url:
+            self._show_link(self._admin.front_url)
 
     def _handle_signals(self, loop: asyncio.AbstractEventLoop) -> None:
         # Not loop.add_signal_handler: at its end uvloop gives them back to the kernel, and a late one would kill us.
@@ -306,7 +306,7 @@ class Daemon:
         log.start(new.log)
         self.settings = new
         if fresh_token:
-            self._tell_console()
+            self._tell_link()
 
     async def _reload_and_tell(self) -> None:
         await self.reload()

@@ -25,14 +25,14 @@ def run(
     config_path: str | None,
     *,
     companion: Companion | None = None,
-    show_console: Callable[[str], None] | None = None,
+    show_link: Callable[[str], None] | None = None,
 ) -> int:
     """Run the daemon until it is told to stop.
 
     Args:
         config_path: The configuration; None to look in the usual places.
         companion: Started on the daemon's loop before it accepts anything.
-        show_console: Called once it accepts webhooks and no token is configured, with the console's address and the
+        show_link: Called once it accepts webhooks and no token is configured, with the front page's address and the
             token made for this process; None when nobody would see it. A secret, so it is in no log.
 
     Returns:
@@ -51,7 +51,7 @@ def run(
         os.umask(0o077)
         _leave_no_core()
         signal.signal(signal.SIGHUP, signal.SIG_IGN)  # too early: it would end us instead of meaning a reload
-        return uvloop.run(Daemon(settings, config_path, show_console=show_console).serve(companion))
+        return uvloop.run(Daemon(settings, config_path, show_link=show_link).serve(companion))
     except SidecarError:
         raise
     except Exception as e:  # noqa: BLE001 - the top of the daemon; a traceback ends in a text that may quote a secret

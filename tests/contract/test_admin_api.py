@@ -8,6 +8,7 @@ import asyncio
 import http.client
 import json
 import os
+import re
 import socket
 import stat
 from collections.abc import AsyncIterator, Callable
@@ -267,6 +268,22 @@ async def test_probes_and_metrics_are_asked_by_pod_ip_without_a_token(ask, path)
     assert (await ask("GET", path, tcp=True, headers={"Host": "10.1.2.3:9787"}))[0] == 200
 
 
+async def test_the_front_page_needs_no_token_and_says_where_it_is_needed(ask):
+    status, headers, body = await ask("GET", "/", tcp=True)
+    assert (status, headers["content-type"]) == (200, "text/plain; charset=utf-8")
+    text = body.decode()
+    assert TOKEN not in text
+    for path in re.findall(r"^  (/\S+)(?:  (/\S+))?", text, re.MULTILINE):
+        for named in filter(None, path):
+            token = BEARER if named.startswith("/api") else {}
+            assert (await ask("GET", named, tcp=True, headers=token))[0] == 200, f"{named} is not what the page says"
+    assert (await ask("HEAD", "/", tcp=True))[2] == b""
+    assert (await ask("GET", "/"))[0] == 200
+    assert (await ask("POST", "/", tcp=True))[0] == 405
+    assert (await ask("GET", "/", tcp=True, headers={"Host": "evil.example"}))[0] == 421
+    assert (await ask("GET", "/", tcp=True, headers={"Sec-Fetch-Site": "cross-site"}))[0] == 403
+
+
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:9787", "localhost.evil.example", "10.9.9.9", ""])
 async def test_a_foreign_host_is_misdirected_even_with_the_token(ask, host):
     status, _, body = await ask("GET", "/api/v1/status", tcp=True, headers=BEARER | {"Host": host})
@@ -351,7 +368,7 @@ async def test_at_the_cap_the_idle_connection_goes_and_a_new_one_is_served(ask):
         writer.close()
 
 
-@pytest.mark.parametrize("path", ["/", "/api", "/console/../api/v1/status", "//api/v1/status", "/API/V1/status"])
+@pytest.mark.parametrize("path", ["//", "/api", "/console/../api/v1/status", "//api/v1/status", "/API/V1/status"])
 async def test_only_exact_raw_paths_are_known(ask, path):
     assert (await ask("GET", path, tcp=True, headers=BEARER))[0] == 404
 
@@ -898,8 +915,8 @@ async def test_without_a_configured_token_each_start_makes_its_own(world, tmp_pa
     two = AdminServer(world, AdminOptions(listen="127.0.0.1:0", socket=""))
     assert one.token != two.token
     await one.start()
-    assert one.console_url.startswith("http://127.0.0.1:")
-    assert one.console_url.endswith(f"/#token={one.token}")
+    assert one.front_url.startswith("http://127.0.0.1:")
+    assert one.front_url.endswith(f"/#token={one.token}")
     await one.close()
     kept = one.token
     assert not one.configure(None)
@@ -910,7 +927,7 @@ async def test_without_a_configured_token_each_start_makes_its_own(world, tmp_pa
     assert one.token not in {kept, "changed"}
     every = AdminServer(world, AdminOptions(listen="[::]:0", socket=""))
     await every.start()
-    assert every.console_url.startswith("http://[::1]:"), "an address that can be dialled, and whose Host is served"
+    assert every.front_url.startswith("http://[::1]:"), "an address that can be dialled, and whose Host is served"
     await every.close()
 
 

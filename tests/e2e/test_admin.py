@@ -167,7 +167,9 @@ def test_an_id_that_is_none_is_not_found(daemon, name):
         assert (answer.status, answer.code) == (404, "not_found"), path
 
 
-@pytest.mark.parametrize("path", ["/", "/api/v1/nothing", "/api/v2/status", "/api/v1/status/", "/LIVEZ", "/-/quit"])
+@pytest.mark.parametrize(
+    "path", ["/console", "/api/v1/nothing", "/api/v2/status", "/api/v1/status/", "/LIVEZ", "/-/quit"]
+)
 def test_what_is_not_there_is_not_found(daemon, path):
     answer = tcp(daemon, path)
     assert (answer.status, answer.code) == (404, "not_found")

@@ -134,7 +134,7 @@ PROMISES = (
     ),
     Promise(
         "P19",
-        "No configured secret appears in a log, a metric, an answer or the console, however the process ends.",
+        "No configured secret appears in a log, a metric or an answer, however the process ends.",
         "The journal and the dead letters keep requests as they came; a core that the machine pipes to a program of its own.",
         (
             "tests/unit/config/test_secrets.py",
