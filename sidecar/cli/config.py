@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import os
 import tomllib
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from sidecar.cli.options import config_option, json_option
 from sidecar.cli.output import emit, note, say
 from sidecar.errors import ConfigError
+
+if TYPE_CHECKING:
+    from sidecar.config.settings import Settings
 
 __all__ = ["check", "config"]
 
@@ -20,22 +24,49 @@ __all__ = ["check", "config"]
 @json_option
 @config_option
 def check(config_path: str | None, *, offline: bool, as_json: bool) -> None:
-    """Judge the configuration: every problem at once, each with its place and a way out. Exit 78 when there are any."""
+    """Judge the configuration: every problem at once, each with its place and a way out. Exit 78 when there are any.
+
+    Prints how many webhooks a second the journal can remember for the longest dedup.ttl: beyond that TTL times rate
+    the oldest keys go early.
+    """
     from sidecar.config.load import load_settings  # noqa: PLC0415 - the lanes' options are not needed by --help
 
     try:
         settings = load_settings(config_path, env=os.environ, offline=offline)
     except ConfigError as e:
         if as_json:
-            emit({"ok": False, "problems": list(e.problems) or [e.message], "warnings": []})
+            emit({"ok": False, "problems": list(e.problems) or [e.message], "warnings": [], "dedup": None})
             raise ConfigError(e.message, e.hint) from None
         raise
+    dedup = _dedup_room(settings)
     if as_json:
-        emit({"ok": True, "problems": [], "warnings": list(settings.warnings)})
+        emit({"ok": True, "problems": [], "warnings": list(settings.warnings), "dedup": dedup})
         return
     for warning in settings.warnings:
         note(f"warning: {warning}")
     say(f"{settings.path}: ok, {len(settings.sources)} sources, {len(settings.destinations)} destinations")
+    if dedup is not None:
+        from sidecar.config.units import format_duration  # noqa: PLC0415
+
+        rate = dedup["per_second"]
+        say(
+            f"dedup: {format_duration(dedup['ttl_s'])} x {rate:{'.2g' if rate < 10 else ',.0f'}} webhooks a second fit "
+            f"(longest ttl, rate of all sources with a key): {dedup['keys']:,} keys in a quarter of journal.max_size"
+        )
+
+
+def _dedup_room(settings: Settings) -> dict[str, Any] | None:
+    """Say which rate the dedup keys have room for; None where no source has any.
+
+    The longest TTL counts for all: keys lie together by age, and go together when the last of them has expired.
+    """
+    ttl_s = max((s.dedup.ttl_s for s in settings.sources if s.dedup.key != "none"), default=None)
+    if ttl_s is None:
+        return None
+    from sidecar.journal.limits import dedup_keys  # noqa: PLC0415
+
+    keys = dedup_keys(settings.journal.max_size_bytes)
+    return {"ttl_s": ttl_s, "keys": keys, "per_second": keys / ttl_s}
 
 
 @click.group()

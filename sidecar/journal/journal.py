@@ -23,6 +23,7 @@ from sidecar.journal.commands import Commands
 from sidecar.journal.copies import adopt, copy_to
 from sidecar.journal.dedup_index import DedupIndex
 from sidecar.journal.environment import Environment, open_environment, unwritable
+from sidecar.journal.limits import dedup_bytes
 from sidecar.journal.lookups import AuditScan, EventScan
 from sidecar.journal.reader import Reader
 from sidecar.journal.records import CorruptRecord, encode_event
@@ -85,7 +86,7 @@ class Journal:
         self._dedup = DedupIndex(
             environment.env,
             environment.db[b"dedup"],
-            max_bytes=options.max_size_bytes // 4,
+            max_bytes=dedup_bytes(options.max_size_bytes),
             secret=environment.identity.mac_key,
         )
         with environment.env.begin() as txn:

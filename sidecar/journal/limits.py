@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-__all__ = ["EARLY_FILL", "MIN_RESERVE_BYTES", "early_fill", "limit_bytes", "reserve_bytes"]
+__all__ = [
+    "EARLY_FILL",
+    "MIN_RESERVE_BYTES",
+    "dedup_bytes",
+    "dedup_keys",
+    "early_fill",
+    "limit_bytes",
+    "reserve_bytes",
+]
 
 MIN_RESERVE_BYTES = 8 << 20
 EARLY_FILL = 0.70
 _BEFORE_REFUSING = 0.80  # share of what may be used at all, where the reserve is a large part of a small journal
+_DEDUP_KEY_BYTES = (
+    64  # 48 of its own, its share of frames, filter and pages, and an eighth as it goes later than its time
+)
 
 
 def limit_bytes(map_bytes: int, file_bytes: int, disk_free_bytes: int) -> int:
@@ -30,3 +41,13 @@ def reserve_bytes(limit: int) -> int:
 def early_fill(limit: int, reserve: int) -> float:
     """Say from which share of its limit on finished events go early: always well before webhooks are refused for want of room."""
     return min(EARLY_FILL, _BEFORE_REFUSING * (1 - reserve / limit))
+
+
+def dedup_bytes(map_bytes: int) -> int:
+    """Say how much of ``journal.max_size`` dedup keys may take; beyond it the oldest go early."""
+    return map_bytes // 4
+
+
+def dedup_keys(map_bytes: int) -> int:
+    """Say how many keys that have not expired surely fit there: the longest TTL times the rate of all keys."""
+    return dedup_bytes(map_bytes) // _DEDUP_KEY_BYTES

@@ -262,7 +262,9 @@ def test_healthcheck_stats_backup_check_doctor_and_version(daemon, cli, tmp_path
     assert cli("healthcheck")[0] == "ok\n"
     assert "used" in cli("journal", "stats")[0]
     assert cli.rows("journal", "backup", str(tmp_path / "copy"))[0]["bytes"] > 0
-    assert "2 sources, 2 destinations" in cli("check")[0]
+    out, _ = cli("check")
+    assert "2 sources, 2 destinations" in out
+    assert "dedup: 72h x 16 webhooks a second fit " in out, "github's, of 1 GiB"
     out, _ = cli("doctor")
     assert "[ok]   daemon: running" in out
     assert "[warn] destination down: not reachable" in out
@@ -351,9 +353,43 @@ def test_check_says_78_with_every_problem(capfd, tmp_path):
     cli = Cli(str(bad), capfd)
     _, err = cli("check", code=78)
     assert "listn" in err
-    assert cli.rows("check", code=78)[0]["ok"] is False
+    (found,) = cli.rows("check", code=78)
+    assert (found["ok"], found["dedup"]) == (False, None)
     assert "[fail] configuration" in cli("doctor", code=1)[0]
     cli("run", code=78)
+
+
+@pytest.mark.parametrize(
+    ("dedup", "said", "row"),
+    [
+        ("", None, None),
+        ('missing = "body"', None, None),
+        ('key = "body"', "dedup: 24h x 49 webhooks a second fit ", (86_400.0, 48.5)),
+        ('key = "body"\nttl = "1m"', "dedup: 1m x 69,905 webhooks a second fit ", (60.0, 69_905.1)),
+        ('key = "body"\nttl = "8d"', "dedup: 192h x 6.1 webhooks a second fit ", (691_200.0, 6.1)),
+    ],
+)
+def test_check_prints_ttl_times_the_rate_that_fits(capfd, tmp_path, dedup, said, row):
+    """Of the longest ttl of the sources that have a key; nothing where none has."""
+    config = tmp_path / "config.toml"
+    source = '[sources.{0}]\npath = "/{0}"\nverify = "none"\nallow_unverified = true\ndestinations = ["app"]\n'
+    config.write_text(
+        source.format("a") + f"[sources.a.dedup]\n{dedup}\n"
+        + source.format("b") + '[sources.b.dedup]\nkey = "none"\nttl = "30d"\n'
+        + (source.format("c") + '[sources.c.dedup]\nkey = "header:X"\nttl = "5s"\n' if said else "")
+        + '[destinations.app]\nurl = "http://127.0.0.1:1"\n'
+    )  # fmt: skip
+    cli = Cli(str(config), capfd)
+    out, _ = cli("check")
+    (found,) = cli.rows("check")
+    if said is None or row is None:
+        assert "dedup" not in out
+        assert found["dedup"] is None
+    else:
+        assert said in out
+        assert "4,194,304 keys" in out
+        assert (found["dedup"]["ttl_s"], round(found["dedup"]["per_second"], 1)) == row
+        assert found["dedup"]["keys"] == 4_194_304
 
 
 def test_config_init_show_and_schema(cli, tmp_path, monkeypatch, capfd):

@@ -15,8 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 
 from sidecar.journal.dedup_entries import BLOCKS, RUN_KEY, SEGMENTS
 from sidecar.journal.dedup_index import DedupEntry, DedupIndex
+from sidecar.journal.limits import dedup_bytes, dedup_keys
 
 TINY = {"recent_keys": 8, "segment_keys": 32, "bucket_keys": 4, "part_bytes": 16}
+USUAL = {"recent_keys": 1 << 16, "segment_keys": 1 << 20, "bucket_keys": 1 << 10, "part_bytes": 65_504}
 OPS = 12
 
 
@@ -532,6 +534,20 @@ def test_the_oldest_keys_go_early_when_there_is_no_room_and_are_counted_by_sourc
     with store.env.begin() as txn:
         stat = txn.stat(store.db)
     assert (stat["leaf_pages"] + stat["overflow_pages"] + stat["branch_pages"]) * stat["psize"] <= 60 * 4096
+    store.env.close()
+
+
+@pytest.mark.parametrize("brief", [1, 10], ids=["one ttl", "nine keys of ten with a tenth of it"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_the_longest_ttl_times_the_rate_of_all_keys_is_what_fits(tmp_path, times, brief):
+    """As ``check`` prints it; twice as much does not fit, so the figure says something."""
+    map_bytes = 4 << 20
+    store = Store(tmp_path, max_bytes=dedup_bytes(map_bytes), **USUAL)
+    ttl_ms = dedup_keys(map_bytes) * times  # one key a millisecond
+    for now_ms in range(0, 3 * ttl_ms, 64):
+        claims = [(digest(now_ms + i), ttl_ms if i % 10 == 0 else ttl_ms // brief, 1) for i in range(64)]
+        store.batch(claims, now_ms, max_ops=32)
+    assert bool(store.index.evicted_early) == (times == 2)
     store.env.close()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from sidecar.journal.limits import EARLY_FILL, early_fill, limit_bytes, reserve_bytes
+from sidecar.journal.limits import EARLY_FILL, dedup_bytes, dedup_keys, early_fill, limit_bytes, reserve_bytes
 
 MIB = 1 << 20
 
@@ -36,3 +36,8 @@ def test_pruning_begins_well_before_webhooks_are_refused(capacity, reserve):
 
 def test_a_journal_of_usual_size_prunes_from_70_percent():
     assert early_fill(1024 * MIB, 102 * MIB) == EARLY_FILL == 0.70
+
+
+def test_dedup_keys_keep_to_a_quarter():
+    assert dedup_bytes(1024 * MIB) == 256 * MIB
+    assert dedup_keys(1024 * MIB) == 4_194_304
