@@ -1,7 +1,7 @@
 """The journal's public verbs: append, claim (window, due, dying), settle, redrive, look up, audit.
 
 Everything here is called on the event loop's thread and never touches LMDB itself: changes go to the
-writer's queue, questions to the reader's.
+writer's queue, questions to the reader's, and a backup to a thread of its own.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import lmdb
@@ -104,6 +105,8 @@ class Journal:
         self._numbers, self._room = self._writer.numbers, self._writer.room
         self._commands = Commands(environment, self._numbers)
         self._reader = Reader(environment, clock, self._note_corrupt)
+        # Not the reader's: the lanes' windows would wait for the whole copy. It begins with the first one.
+        self._copier = ThreadPoolExecutor(1, thread_name_prefix="journal-backup")
         self._recount = Recount(self._note_missing)
         self._seq = environment.state.last_seq + (1 if environment.was_clean else SEQ_GAP)
         self._on_batch: OnBatch = lambda _events, _seq: None
@@ -230,6 +233,7 @@ class Journal:
             if not self._read_only:
                 self._writer.close()
             self._reader.close()
+            self._copier.shutdown(cancel_futures=True)  # a copy that has begun reads the environment to its end
         self._environment.close()
 
     async def aclose(self) -> None:
@@ -448,11 +452,10 @@ class Journal:
     async def backup(self, path: str) -> int:
         """Copy the journal to a directory that must not exist; how many bytes the copy has.
 
-        A daemon that opens the copy takes a new journal id, so that ids stay unique.
+        A daemon that opens the copy takes a new journal id, so that ids stay unique. One copy at a time, and all of
+        it in one read transaction: pages that are freed meanwhile are used again only after it.
         """
-        size = await self._reader.read(lambda _: copy_to(self._environment, path))
-        assert isinstance(size, int)
-        return size
+        return await asyncio.get_running_loop().run_in_executor(self._copier, copy_to, self._environment, path)
 
     # --- callbacks, on the loop
 

@@ -97,7 +97,7 @@ PROMISES = (
     Promise(
         "P13",
         "The journal's file stays bounded through any churn, and no read transaction lasts a second.",
-        "A journal that is mostly pending; memory that grows too little to show in a soak of that length: a third an hour in 40 minutes.",
+        "A journal that is mostly pending; `journal backup`, which reads one state for as long as it copies; memory that grows too little to show in a soak of that length: a third an hour in 40 minutes.",
         ("tests/unit/journal/test_upkeep.py",),
     ),
     Promise(

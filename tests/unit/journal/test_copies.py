@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import stat
+import threading
 
 import lmdb
 import pytest
@@ -55,6 +57,76 @@ async def test_a_copy_takes_a_new_id_once_and_only_to_write(tmp_path):
         await other.journal.aclose()
     assert ids[0] == ids[1] != books.journal.journal_id
     await books.journal.aclose()
+
+
+class Slow:
+    """A copy that waits for a word in the middle."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.go = threading.Event(), threading.Event()
+        self.running, self.most = 0, 0
+        self._into = copies._copy_into
+        monkeypatch.setattr(copies, "_copy_into", self._slow)
+
+    def _slow(self, environment: Environment, path: str) -> int:
+        self.running += 1
+        self.most = max(self.most, self.running)
+        self.begun.set()
+        assert self.go.wait(30)
+        size = self._into(environment, path)
+        self.running -= 1
+        return size
+
+    async def wait(self) -> None:
+        """Until the first has begun."""
+        assert await asyncio.to_thread(self.begun.wait, 30)
+
+
+async def test_lanes_and_people_do_not_wait_for_a_copy(tmp_path, monkeypatch):
+    books, slow = Books.open(str(tmp_path / "journal")), Slow(monkeypatch)
+    event = await books.stored(b"here")
+    copying = asyncio.ensure_future(books.journal.backup(str(tmp_path / "copy")))
+    await slow.wait()
+    async with asyncio.timeout(20):
+        later = await books.stored(b"later")
+        window = await books.journal.window("app", 0, max_events=10, max_bytes=1 << 20, skip=())
+        assert [d.event.id for d in window.deliveries] == [event.id, later.id]
+        assert await books.journal.event(event.id)
+    assert not copying.done()
+    slow.go.set()
+    assert await copying
+    await books.journal.aclose()
+
+
+async def test_copies_are_made_one_after_the_other(tmp_path, monkeypatch):
+    """Each holds a state of its own: several would keep more pages from being used again. Nor does one end when its caller goes."""
+    books, slow = Books.open(str(tmp_path / "journal")), Slow(monkeypatch)
+    first, second = (asyncio.ensure_future(books.journal.backup(str(tmp_path / name))) for name in ("one", "two"))
+    await slow.wait()
+    first.cancel()
+    slow.go.set()
+    assert await second
+    assert slow.most == 1
+    for name in ("one", "two"):
+        assert data_file(str(tmp_path / name))
+    await books.journal.aclose()
+
+
+async def test_the_journal_closes_when_the_copy_is_whole(tmp_path, monkeypatch):
+    """Closed under it, the environment would take the process with it; one that has not begun is not made."""
+    books, slow = Books.open(str(tmp_path / "journal")), Slow(monkeypatch)
+    await books.stored(b"here")
+    first, second = (asyncio.ensure_future(books.journal.backup(str(tmp_path / name))) for name in ("one", "two"))
+    await slow.wait()
+    closing = asyncio.ensure_future(books.journal.aclose())
+    with pytest.raises(asyncio.CancelledError):
+        await second
+    assert not closing.done()
+    slow.go.set()
+    await closing
+    size = await first
+    assert data_file(str(tmp_path / "one")) == (size, 0o600)
+    assert not (tmp_path / "two").exists()
 
 
 async def test_nothing_is_copied_over(tmp_path):
