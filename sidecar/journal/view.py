@@ -5,6 +5,7 @@ What is copied out is bounded: 4 MiB and 50 ms, because a reader that stays keep
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Collection
 
 import lmdb
@@ -295,17 +296,22 @@ class View:
         return DueWindow(found, None)
 
     def oldest_pending_ms(self, destination: int) -> int | None:
-        """Journal clock at acceptance of the oldest delivery owed; None when nothing is."""
+        """Journal clock at acceptance of the oldest delivery owed in a sound row; None when there is none, or not in time."""
+        rows = 0
         with self.txn.cursor(self.db[b"deliveries"]) as cursor:
-            if not cursor.set_range(deliveries_key(destination, 0)):
-                return None
-            key = bytes(cursor.key())
-            if int.from_bytes(key[:2], "big") != destination:
-                return None
-            try:
-                return DeliveryRow.decode(key, bytes(cursor.value())).accepted_at_ms
-            except CorruptRecord:
-                return None
+            ok = cursor.set_range(deliveries_key(destination, 0))
+            while ok:
+                key = bytes(cursor.key())
+                if int.from_bytes(key[:2], "big") != destination:
+                    return None
+                # A damaged one stays for ever: it must not hide the age of all that come after it.
+                with contextlib.suppress(CorruptRecord):
+                    return DeliveryRow.decode(key, bytes(cursor.value())).accepted_at_ms
+                rows += 1
+                if rows % _DEADLINE_EVERY == 0 and self.time_is_up():
+                    return None
+                ok = cursor.next()
+        return None
 
     def event_view(self, seq: int, now_ms: int) -> EventView | None:
         """One event with everything about it."""

@@ -1,0 +1,53 @@
+"""What a look into the journal finds where rows are damaged."""
+
+from __future__ import annotations
+
+from sidecar.journal.records import deliveries_key
+from sidecar.model import Delivery
+from tests.support.clocks import FakeClock
+from tests.support.journals import Books
+
+
+def damage(books: Books, deliveries: list[Delivery], destination: int = 0) -> None:
+    """Flip a bit of the row of each, behind the books' back."""
+    environment = books.journal._environment
+    with environment.env.begin(write=True) as txn:
+        for delivery in deliveries:
+            key = deliveries_key(destination, delivery.event.block)
+            row = bytearray(txn.get(key, db=environment.db[b"deliveries"]))
+            row[-1] ^= 1
+            txn.put(key, bytes(row), db=environment.db[b"deliveries"])
+
+
+async def owed(books: Books, clock: FakeClock, n: int) -> list[Delivery]:
+    """So many deliveries to the first destination, a second and a row apart; and a younger one to the next."""
+    for _ in range(n):
+        await books.stored()
+        clock.advance(1_000)
+    await books.stored(destinations=("mail",))
+    return await books.fresh()
+
+
+async def test_the_oldest_pending_is_the_first_whose_row_is_sound(tmp_path):
+    """Else one damaged row would end the watch over max_age, and the alert on what waits too long."""
+    clock = FakeClock()
+    books = Books.open(str(tmp_path / "journal"), clock)
+    deliveries = await owed(books, clock, 3)
+    for n in range(3):
+        assert await books.journal.oldest_pending_ms("app") == deliveries[n].event.accepted_at_ms
+        damage(books, deliveries[n : n + 1])
+    assert await books.journal.oldest_pending_ms("app") is None, "the next destination's is not ours"
+    assert await books.journal.oldest_pending_ms("audit") is None
+    await books.journal.aclose()
+
+
+async def test_the_look_for_the_oldest_pending_ends_when_its_time_is_up(tmp_path, monkeypatch):
+    clock = FakeClock()
+    books = Books.open(str(tmp_path / "journal"), clock)
+    deliveries = await owed(books, clock, 40)
+    damage(books, deliveries[:31])
+    monkeypatch.setattr("sidecar.journal.view.MAX_SLICE_S", 0.0)
+    assert await books.journal.oldest_pending_ms("app") == deliveries[31].event.accepted_at_ms
+    damage(books, deliveries[31:39])
+    assert await books.journal.oldest_pending_ms("app") is None
+    await books.journal.aclose()
