@@ -34,7 +34,7 @@ class Learned(msgspec.Struct, frozen=True):
     """One secret.
 
     Attributes:
-        id: ``handshake-1``, ...: metric label and log field.
+        id: ``handshake-1``, ...: metric label and log field, never given to another secret of the source.
         value: The text.
         at_ms: When it came, on the wall clock.
         peer: Who brought it.
@@ -47,6 +47,18 @@ class Learned(msgspec.Struct, frozen=True):
 
     def __repr__(self) -> str:
         return f"Learned(id={self.id!r})"
+
+
+class _Shelf(msgspec.Struct, frozen=True):
+    """What one source has, in the form of the file.
+
+    Attributes:
+        last: Number of the last id that was given out; whoever names a forgotten secret must not hit a later one.
+        learned: Its secrets, oldest first.
+    """
+
+    last: int = 0
+    learned: list[Learned] = []
 
 
 class HandshakeBook:
@@ -66,27 +78,31 @@ class HandshakeBook:
         self._until_s: dict[str, float] = {}
         self._writing = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._secrets: dict[str, list[Learned]] = self._read()
+        self._shelves: dict[str, _Shelf] = self._read()
 
-    def _read(self) -> dict[str, list[Learned]]:
+    def _read(self) -> dict[str, _Shelf]:
         try:
             with open(self._path, "rb") as f:
-                return msgspec.json.decode(f.read(), type=dict[str, list[Learned]])
+                found = msgspec.json.decode(f.read(), type=dict[str, _Shelf | list[Learned]])
+            return {k: v if isinstance(v, _Shelf) else _shelve(v) for k, v in found.items()}
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (OSError, ValueError) as error:
             why = type(error).__name__
             raise SidecarError(f"{self._path} cannot be read ({why})", "mend it or move it away") from None
+
+    def _shelf(self, source: str) -> _Shelf:
+        return self._shelves.get(source, _Shelf())
 
     # --- what the receiver asks
 
     def secrets(self, source: str) -> tuple[Secret, ...]:
         """Those that have arrived for a source."""
-        return tuple(Secret(s.id, s.value.encode()) for s in self._secrets.get(source, ()))
+        return tuple(Secret(s.id, s.value.encode()) for s in self._shelf(source).learned)
 
     def knows(self, source: str, value: bytes) -> bool:
         """Whether this secret is here already: a provider that asks twice gets its answer twice."""
-        return any(hmac.compare_digest(s.value.encode(), value) for s in self._secrets.get(source, ()))
+        return any(hmac.compare_digest(s.value.encode(), value) for s in self._shelf(source).learned)
 
     def expected(self, source: str) -> bool:
         """Whether the operator's window is open."""
@@ -101,30 +117,30 @@ class HandshakeBook:
 
     async def _learn(self, source: str, value: bytes, peer: str, done: Callable[[bool], None]) -> None:
         async with self._writing:
-            known = self._secrets.get(source, [])
-            number = max((int(s.id.rpartition("-")[2]) for s in known), default=0) + 1
+            shelf = self._shelf(source)
+            number = shelf.last + 1
             fresh = Learned(f"handshake-{number}", value.decode(), self._clock.wall_ms(), peer)
-            ok = await self._replace(source, [*known, fresh])
+            ok = await self._replace(source, _Shelf(number, [*shelf.learned, fresh]))
         if ok:
             _log.info("a secret arrived by handshake", source=source, key_id=fresh.id, peer=peer)
         done(ok)
 
-    async def _replace(self, source: str, secrets: list[Learned]) -> bool:
-        """Put these in the place of a source's secrets; what they were made of is looked up with the lock held, too."""
-        changed = {**self._secrets, source: secrets}
+    async def _replace(self, source: str, shelf: _Shelf) -> bool:
+        """Put this in the place of what a source has; what it was made of is looked up with the lock held, too."""
+        changed = {**self._shelves, source: shelf}
         try:
-            await asyncio.to_thread(_write, self._path, {k: v for k, v in changed.items() if v})
+            await asyncio.to_thread(_write, self._path, changed)
         except OSError as error:
             _log.error("the secrets of handshakes could not be written", error=str(error.strerror))
             return False
-        self._secrets = changed
+        self._shelves = changed
         return True
 
     # --- what the operator asks
 
     def expect(self, source: str, for_s: float) -> bool:
         """Open the window of a source; False when it has as many secrets as it may have."""
-        if len(self._secrets.get(source, ())) >= MAX_SECRETS:
+        if len(self._shelf(source).learned) >= MAX_SECRETS:
             return False
         self._until_s[source] = self._clock.monotonic_s() + for_s
         return True
@@ -134,23 +150,28 @@ class HandshakeBook:
         left_s = self._until_s.get(source, 0.0) - self._clock.monotonic_s()
         rows = [
             {"id": s.id, "secret": s.value, "arrived_at_ms": s.at_ms, "peer": s.peer}
-            for s in self._secrets.get(source, ())
+            for s in self._shelf(source).learned
         ]
         return {"source": source, "expected_for_s": max(0, round(left_s)), "secrets": rows}
 
     async def forget(self, source: str, key_id: str) -> bool:
         """Remove one secret; False when there is none of this id or it could not be written."""
         async with self._writing:
-            known = self._secrets.get(source, [])
-            kept = [s for s in known if s.id != key_id]
-            return len(kept) < len(known) and await self._replace(source, kept)
+            shelf = self._shelf(source)
+            kept = [s for s in shelf.learned if s.id != key_id]
+            return len(kept) < len(shelf.learned) and await self._replace(source, _Shelf(shelf.last, kept))
 
 
-def _write(path: str, secrets: dict[str, list[Learned]]) -> None:
+def _shelve(learned: list[Learned]) -> _Shelf:
+    """Read what an earlier build kept of a source: no number of its own."""
+    return _Shelf(max((int(s.id.rpartition("-")[2]) for s in learned), default=0), learned)
+
+
+def _write(path: str, shelves: dict[str, _Shelf]) -> None:
     """Replace the file: whole and on disk, or not at all."""
     folder = os.path.dirname(path)
     fresh = path + ".new"
-    data = json.dumps(msgspec.to_builtins(secrets), indent=1).encode()
+    data = json.dumps(msgspec.to_builtins(shelves), indent=1).encode()
     with contextlib.suppress(FileNotFoundError):
         os.unlink(fresh)
     fd = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600)

@@ -47,7 +47,7 @@ async def test_a_secret_is_on_disk_and_there_after_a_restart(tmp_path, logged):
     assert again.knows("s", b"first-secret-of-asana")
     assert not again.knows("s", b"other")
     assert stat.S_IMODE(os.stat(tmp_path / "handshakes.json").st_mode) == 0o600
-    assert "first-secret-of-asana" not in repr(logged) + repr(again._secrets)
+    assert "first-secret-of-asana" not in repr(logged) + repr(again._shelves)
     assert os.listdir(tmp_path) == ["handshakes.json"]
 
 
@@ -63,10 +63,36 @@ async def test_a_second_secret_stands_beside_the_first(tmp_path, logged):
     assert not await book.forget("s", "handshake-1")
     assert not await book.forget("nobody", "handshake-1")
     assert await learn(book, b"another")
-    assert [s.id for s in book.secrets("s")][-1] == "handshake-9", "an id is never used again while a later one is here"
+    assert [s.id for s in book.secrets("s")][-1] == "handshake-9"
     for secret in book.secrets("s"):
         assert await book.forget("s", secret.id)
     assert HandshakeBook(str(tmp_path), Clock()).secrets("s") == ()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_an_id_is_never_given_to_another_secret(tmp_path, logged, restart):
+    """Else ``forget``, typed for one that is gone already, takes the one that came in its place."""
+    book = HandshakeBook(str(tmp_path), Clock())
+    ids = []
+    for n in range(3):
+        assert await learn(book, b"secret-%d" % n)
+        ids += [s.id for s in book.secrets("s")]
+        assert await book.forget("s", ids[-1])
+        book = HandshakeBook(str(tmp_path), Clock()) if restart else book
+        assert not await book.forget("s", ids[-1])
+    assert ids == ["handshake-1", "handshake-2", "handshake-3"]
+    assert await learn(book, b"of-another-source", "other")
+    assert [s.id for s in book.secrets("other")] == ["handshake-1"]
+
+
+async def test_the_file_of_an_earlier_build_is_read(tmp_path, logged):
+    """It kept only the secrets of a source."""
+    row = '{"id": "handshake-4", "value": "kept", "at_ms": 1, "peer": ""}'
+    (tmp_path / "handshakes.json").write_text(f'{{"s": [{row}]}}')
+    book = HandshakeBook(str(tmp_path), Clock())
+    assert book.knows("s", b"kept")
+    assert await learn(book, b"next")
+    assert [s.id for s in HandshakeBook(str(tmp_path), Clock()).secrets("s")] == ["handshake-4", "handshake-5"]
 
 
 @pytest.mark.parametrize("arrives_first", [True, False])
@@ -119,7 +145,9 @@ async def test_what_cannot_be_written_is_not_kept(tmp_path, logged, monkeypatch)
     assert os.listdir(tmp_path) == ["handshakes.json"]
 
 
-@pytest.mark.parametrize("content", [b"junk", b"[]", b"\xff", b'{"s":[{"id":1}]}'])
+@pytest.mark.parametrize(
+    "content", [b"junk", b"[]", b"\xff", b'{"s":[{"id":1}]}', b'{"s":[{"id":"mine","value":"v","at_ms":1}]}']
+)
 def test_a_file_that_is_none_is_an_error_with_a_way_out(tmp_path, content):
     """Starting without the secrets would refuse every webhook."""
     (tmp_path / "handshakes.json").write_bytes(content)
