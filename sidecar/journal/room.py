@@ -8,22 +8,39 @@ from __future__ import annotations
 
 import errno
 import os
+from typing import NamedTuple
 
 import lmdb
 
 from sidecar.clock import Clock
 from sidecar.journal.environment import Environment
 from sidecar.journal.limits import MIN_RESERVE_BYTES, early_fill, limit_bytes, reserve_bytes
-from sidecar.log import get_logger
+from sidecar.log import Level, get_logger
 from sidecar.model import Refusal
 
-__all__ = ["MEASURE_EVERY_S", "Room"]
+__all__ = ["MEASURE_EVERY_S", "Lack", "Room"]
 
 log = get_logger("journal")
 
 MEASURE_EVERY_S = 1.0
 MEASURE_AFTER_BYTES = 2 << 20
 _FULL_ERRNOS = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+
+
+class Lack(NamedTuple):
+    """What is full, for the log, and what a person does about it. The answer is the same, ``storage_full``."""
+
+    what: str
+    hint: str
+
+
+_OF_MAP = Lack(
+    "the journal is full", "see who is owed so much: webhook-sidecar status; or raise journal.max_size and restart"
+)
+_OF_DISK = Lack(
+    "the journal's disk is full",
+    "free some of it, or grow it or its quota: the room is used at once, without a restart",
+)
 
 
 class Room:
@@ -76,15 +93,32 @@ class Room:
         full = self.used_bytes > self.limit_bytes - reserve
         was, self.refusal = self.refusal, Refusal.STORAGE_FULL if full else None
         if was is None and full:
-            log.warning(
-                "the journal is full: answering 503", used_bytes=self.used_bytes, disk_free=self.disk_free_bytes
-            )
+            lack = _OF_DISK if self.limit_bytes < environment.capacity_bytes else _OF_MAP
+            self._say("warning", lack, "answering 503")
         elif was is not None and not full:
             log.info("the journal has room again", used_bytes=self.used_bytes)
 
     def _measure_disk(self) -> None:
         s = os.statvfs(self._environment.path)
         self.disk_free_bytes = s.f_bavail * s.f_frsize
+
+    def overflowed(self, *, disk: bool) -> Lack:
+        """Refuse arrivals from now on: a transaction did not fit into the map, or onto the disk."""
+        self.refusal = Refusal.STORAGE_FULL
+        self._measure_disk()
+        lack = _OF_DISK if disk else _OF_MAP
+        self._say("error", lack, "a transaction did not fit")
+        return lack
+
+    def _say(self, level: Level, lack: Lack, then: str) -> None:
+        log.limited(
+            then,
+            level,
+            f"{lack.what}: {then}",
+            used_bytes=self.used_bytes,
+            disk_free=self.disk_free_bytes,
+            hint=lack.hint,
+        )
 
     def is_missing(self, error: BaseException) -> bool:
         """Whether an error of a transaction means that the disk is full.

@@ -255,7 +255,7 @@ class Writer:
                 # What is done may fit where what comes does not.
                 self._write(Batch(batch.settlements, batch.commands, []))
                 batch = Batch([], [], batch.arrivals)
-            self._refuse(batch, Refusal.STORAGE_FULL)
+            self._refuse(batch, disk=True)
         else:
             self._post(batch)
 
@@ -268,18 +268,19 @@ class Writer:
             self._write(Batch(batch.settlements, batch.commands, []))
             self._write(Batch([], [], batch.arrivals))
         else:
-            self._refuse(batch, Refusal.STORAGE_FULL)
+            self._refuse(batch, disk=False)
 
-    def _refuse(self, batch: Batch, code: Refusal) -> None:
+    def _refuse(self, batch: Batch, *, disk: bool) -> None:
         # Settlements and commands wait for room: nothing that was done is forgotten.
-        self.room.refusal = code
-        log.limited("full", "error", "no room in the journal", refusal=code.value, used_bytes=self.room.used_bytes)
+        lack = self.room.overflowed(disk=disk)
         self._settlements.extendleft(reversed(batch.settlements))
         self._commands.extendleft(reversed(batch.commands))
-        self._post(Batch([], [], [], replies=[(a.done, code) for a in batch.arrivals]))
+        self._post(Batch([], [], [], replies=[(a.done, Refusal.STORAGE_FULL) for a in batch.arrivals]))
         if batch.settlements or batch.commands:
             if self._closing:
-                raise JournalFull("no room to write the last settlements", "free disk space; they repeat after a start")
+                raise JournalFull(
+                    f"{lack.what}: the last settlements are not written, and repeat after a start", lack.hint
+                )
             threading.Event().wait(RETRY_TICK_S)
 
     def _transact(self, batch: Batch) -> None:

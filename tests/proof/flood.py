@@ -24,6 +24,7 @@ async def flood(
     lives: Lives,
     stranger: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     relief: Callable[[], None] = lambda: None,
+    full: str = "the journal is full",
 ) -> list[str]:
     """Fill the journal while the backend is away, let the backend come, go on; what is wrong.
 
@@ -31,6 +32,7 @@ async def flood(
         lives: It is started, and its backend is not there.
         stranger: Takes what is left of the disk for the length of a block.
         relief: Called in the end: makes room for dead letters that wait.
+        full: What the log has to call full.
     """
     ledger, alive = lives.ledger, lambda: lives.alive
     async with crowd(lives.daemon.port, ledger, SENDERS, alive):
@@ -56,9 +58,9 @@ async def flood(
     relief()
     async with lives.backend():
         wrong = await lives.drained()
-    return [*wrong, *_log(lives)]
+    return [*wrong, *_log(lives, full)]
 
 
-def _log(lives: Lives) -> list[str]:
-    said = len(lives.daemon.logged("the journal is full: answering 503"))
-    return [] if 1 <= said <= LINES else [f"it said {said} times that it is full"]
+def _log(lives: Lives, full: str) -> list[str]:
+    said = len(lives.daemon.logged(f"{full}: answering 503"))
+    return [] if 1 <= said <= LINES else [f"it said {said} times that {full}"]

@@ -59,7 +59,9 @@ def full(volume: Volume, lives: Lives) -> list[str]:
     """A flood fills the disk; another program takes the rest for a while; dead letters wait until a person frees some."""
     ballast = volume.path / "ballast"
     ballast.write_bytes(bytes(BALLAST_MIB << 20))
-    return lives.live(partial(flood, lives, partial(taken, volume), ballast.unlink), backend=False)
+    return lives.live(
+        partial(flood, lives, partial(taken, volume), ballast.unlink, "the journal's disk is full"), backend=False
+    )
 
 
 def start_when_full(volume: Volume, lives: Lives) -> list[str]:

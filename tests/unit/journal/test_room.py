@@ -81,6 +81,36 @@ def test_a_full_disk_refuses_too_unless_the_file_has_room_inside(environment, us
     assert room.limit_bytes == environment.file_bytes() + MIN_RESERVE_BYTES
 
 
+@pytest.fixture
+def logged(monkeypatch):
+    """Messages and hints of what is logged."""
+    lines = []
+    monkeypatch.setattr(module.log, "info", lambda msg, **_: lines.append((msg, "")))
+    monkeypatch.setattr(module.log, "limited", lambda _key, _level, msg, **f: lines.append((msg, f["hint"])))
+    return lines
+
+
+@pytest.mark.parametrize("disk", [False, True])
+def test_the_log_says_whether_the_map_or_the_disk_is_full_and_what_to_do(environment, used, free, logged, disk):
+    """A larger journal.max_size is no help on a full disk, nor free space to a full map."""
+    room = Room(environment, FakeClock())
+    used[0] = 20 << 20 if disk else CAPACITY
+    free[0] = 1 << 20 if disk else 1 << 40
+    room.measure()
+    used[0], free[0] = 0, 1 << 40
+    room.measure()
+    room.overflowed(disk=disk)
+    assert room.refusal is Refusal.STORAGE_FULL
+    what = "the journal's disk is full" if disk else "the journal is full"
+    assert [msg for msg, _ in logged] == [
+        f"{what}: answering 503",
+        "the journal has room again",
+        f"{what}: a transaction did not fit",
+    ]
+    for _, hint in logged[::2]:
+        assert ("max_size" in hint, "free some of it" in hint) == (not disk, disk)
+
+
 def test_it_is_measured_once_a_second_or_after_so_many_bytes_or_always_near_the_end(environment, used, free):
     """Between that a commit costs a comparison."""
     clock = FakeClock()

@@ -4,13 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import os
 import time
 from collections.abc import AsyncIterator
 
+import lmdb
 import pytest
 
-from sidecar.errors import JournalError
+from sidecar.errors import JournalError, JournalFull
+from sidecar.journal import room
 from sidecar.journal import writer as module
+from sidecar.journal.types import Settlement
+from sidecar.lifecycle import Change
+from sidecar.model import Refusal
 from tests.support.journals import Books, make_event
 
 
@@ -120,3 +126,32 @@ async def test_a_command_whose_commit_failed_is_told(tmp_path):
     with pytest.raises(JournalError, match="the journal failed"):  # and whoever asks afterwards
         await asyncio.wait_for(books.journal.register_live(["new"], []), 5)
     books.journal.close()
+
+
+@pytest.mark.parametrize(
+    ("error", "what"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "the journal's disk is full"),
+        (lmdb.DiskError(f"mdb_txn_commit: {os.strerror(errno.ENOSPC)}"), "the journal's disk is full"),
+        (lmdb.MapFullError("mdb_put: MDB_MAP_FULL"), "the journal is full"),
+    ],
+)
+async def test_what_does_not_fit_is_refused_and_the_log_says_where(tmp_path, monkeypatch, error, what):
+    said = []
+    monkeypatch.setattr(room.log, "limited", lambda _key, _level, msg, **_: said.append(msg))
+    failing = False
+
+    def failpoint(name: str) -> None:
+        if failing and name == "before_commit":
+            raise error
+
+    books = Books.open(str(tmp_path / "j"), failpoint=failpoint)
+    await books.stored()
+    [delivery] = await books.fresh()
+    failing = True
+    assert await books.append(make_event()) is Refusal.STORAGE_FULL
+    assert set(said) == {f"{what}: a transaction did not fit"}
+    books.journal.settle(Settlement(delivery, Change.DISCARD, None, 0, "", None))
+    await books.journal.aclose()
+    assert isinstance(books.fatal[0], JournalFull)
+    assert str(books.fatal[0]).startswith(what)
