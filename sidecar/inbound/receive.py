@@ -206,7 +206,11 @@ class Receiver:
         source = context.source if isinstance(context, Intake) else None
         if source is None and head is not None:
             source = self._sources.by_path.get(head.path)
-        self._telling.count(source, code, code)
+        if code is Refusal.BODY_TOO_LARGE and isinstance(context, Intake):
+            limit, announced = context.source.options.max_body, context.head.length
+            self._telling.count(source, code, code, limit_bytes=limit, announced_bytes=announced)
+        else:
+            self._telling.count(source, code, code)
 
     def aborted(self, context: object | None) -> None:
         """Count a sender that went away before its request was complete."""

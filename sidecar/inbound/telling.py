@@ -93,8 +93,15 @@ class Telling:
         self.count(source, Refusal.UNAUTHORIZED, rejected.reason, rejected.detail)
         return error_answer(Refusal.UNAUTHORIZED)
 
-    def count(self, source: Source | None, code: Refusal, reason: Refusal | RejectReason, detail: str = "") -> None:
-        """Tell of a refusal that somebody else answers."""
+    def count(
+        self,
+        source: Source | None,
+        code: Refusal,
+        reason: Refusal | RejectReason,
+        detail: str = "",
+        **numbers: int | None,
+    ) -> None:
+        """Tell of a refusal that somebody else answers; the numbers are for the log."""
         name = UNKNOWN if source is None else source.name
         self._metrics.received.inc(name, code)
         self._refusals.add(self._clock.wall_ms(), name, reason)
@@ -108,6 +115,7 @@ class Telling:
             outcome=code,
             reason=None if reason == code else reason,
             detail=detail or None,
+            **numbers,
         )
         if self._feed.watched:
             self.publish(name, code, reason=None if reason == code else reason)

@@ -268,6 +268,13 @@ def test_a_declared_body_over_the_limit_is_refused_before_it_is_sent(daemon):
         raw.send(head.replace(b"Content-Length: 11", b"Content-Length: %d" % (LIMIT + 1)) + b"\r\n\r\n")
         assert raw.answer().code == "body_too_large"
         assert raw.ends()
+    eventually(
+        lambda: any(
+            (row.get("limit_bytes"), row.get("announced_bytes")) == (LIMIT, LIMIT + 1)
+            for row in daemon.logged("request refused")
+        ),
+        what="both sizes in the log",
+    )
 
 
 def test_a_chunked_body_is_refused_at_the_limit_and_not_cut_there(daemon, sink):

@@ -152,7 +152,7 @@ class OneSource:
         return {k[1]: v for k, v in getattr(self.metrics, family).values.items() if v}
 
 
-def head(path=b"/in", headers=(), method=b"POST", peer="198.51.100.1", query=b"", secure=False):
+def head(path=b"/in", headers=(), method=b"POST", peer="198.51.100.1", query=b"", secure=False, length=None):
     headers = [(b"Host", b"sidecar:8787"), *headers]
     lower, repeated = {}, set()
     for name, value in headers:
@@ -161,7 +161,7 @@ def head(path=b"/in", headers=(), method=b"POST", peer="198.51.100.1", query=b""
         lower.setdefault(name.lower(), value)
     target = path + (b"?" + query if query else b"")
     ascii_ = all(name.isascii() and value.isascii() for name, value in headers)
-    return Head(method, target, path, query, headers, lower, frozenset(repeated), None, peer, secure, 0.0, ascii_)
+    return Head(method, target, path, query, headers, lower, frozenset(repeated), length, peer, secure, 0.0, ascii_)
 
 
 def source(name="s", path=b"/in", preset="stripe", **more):

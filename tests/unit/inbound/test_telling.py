@@ -62,6 +62,18 @@ def test_unknown_paths_are_logged_more_quietly(lines):
     assert [(key, level) for key, level, _, _ in lines] == [("unknown not_found", "info")]
 
 
+@pytest.mark.parametrize("announced", [5_000_000, None])
+def test_a_body_that_is_too_large_is_logged_with_the_limit_and_what_was_announced(lines, announced):
+    """To see what ``max_body`` would have to be; a chunked one announces nothing."""
+    world = World(source(max_body=1_000_000))
+    context = world.receiver.head(signed(length=announced)).context
+    for code in (Refusal.BODY_TOO_LARGE, Refusal.TIMEOUT):
+        world.receiver.refused(context, None, code)
+    [said, other] = [fields for _, _, _, fields in lines]
+    assert (said["limit_bytes"], said["announced_bytes"]) == (1_000_000, announced)
+    assert not {"limit_bytes", "announced_bytes"} & set(other)
+
+
 async def test_watchers_see_every_outcome():
     """Rows of ids, names and numbers; nothing is built when nobody watches."""
     world = World(source(preset="slack", handshake=HANDSHAKES["slack"]))
