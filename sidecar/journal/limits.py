@@ -15,9 +15,8 @@ __all__ = [
 MIN_RESERVE_BYTES = 8 << 20
 EARLY_FILL = 0.70
 _BEFORE_REFUSING = 0.80  # share of what may be used at all, where the reserve is a large part of a small journal
-_DEDUP_KEY_BYTES = (
-    64  # 48 of its own, its share of frames, filter and pages, and an eighth as it goes later than its time
-)
+# 48 of its own, its share of frames, filter and pages, and an eighth as it goes later than its time.
+_DEDUP_KEY_BYTES = 64
 
 
 def limit_bytes(map_bytes: int, file_bytes: int, disk_free_bytes: int) -> int:
