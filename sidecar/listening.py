@@ -14,7 +14,6 @@ import errno
 import os
 import resource
 import socket
-import ssl
 import stat
 from collections.abc import Callable
 
@@ -39,8 +38,6 @@ class Door:
         protocol: Makes what speaks with a connection.
         backlog: How many may wait in the kernel; it caps that at net.core.somaxconn.
         mode: Permissions of a Unix socket. It appears with them, so that nobody can connect before.
-        tls: Our certificate; None = plain.
-        handshake_s: How long a TLS handshake may take; None = the loop's own 60 s.
 
     Raises:
         SidecarError: It cannot be bound.
@@ -53,10 +50,8 @@ class Door:
         *,
         backlog: int,
         mode: int = 0o660,
-        tls: ssl.SSLContext | None = None,
-        handshake_s: float | None = None,
     ) -> None:
-        self._protocol, self._backlog, self._tls, self._handshake_s = protocol, backlog, tls, handshake_s
+        self._protocol, self._backlog = protocol, backlog
         self._server: asyncio.Server | None = None
         self._path = listen.removeprefix("unix:") if listen.startswith("unix:") else ""
         try:
@@ -94,13 +89,7 @@ class Door:
     async def _serve(self, sock: socket.socket) -> asyncio.Server:
         loop = asyncio.get_running_loop()
         create = loop.create_unix_server if self._path else loop.create_server
-        return await create(
-            self._protocol,
-            sock=sock,
-            backlog=self._backlog,
-            ssl=self._tls,
-            ssl_handshake_timeout=self._handshake_s if self._tls is not None else None,
-        )
+        return await create(self._protocol, sock=sock, backlog=self._backlog)
 
     async def look(self) -> None:
         """Shut it when almost no descriptor is left, open it when there are enough. To be called twice a second."""

@@ -100,7 +100,10 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
     max_connections: Annotated[
         int,
         Between(1, 1_000_000),
-        Meta(description="At the cap the connection longest without a complete request is closed first."),
+        Meta(
+            description="Open connections, TLS handshakes included. At the cap the connection longest without a complete "
+            "request is closed first."
+        ),
     ] = 1024
     max_buffered: Annotated[
         str,
@@ -111,7 +114,9 @@ class Server(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tr
         ),
     ] = "64MiB"
     header_timeout: Annotated[
-        str, Duration("100ms", "5m"), Meta(description="Time for a whole request head; then 408.")
+        str,
+        Duration("100ms", "5m"),
+        Meta(description="Time for a TLS handshake, and for a whole request head; then 408."),
     ] = "10s"
     body_timeout: Annotated[str, Duration("100ms", "1h"), Meta(description="Time for a whole body; then 408.")] = "30s"
     keepalive_timeout: Annotated[

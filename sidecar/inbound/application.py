@@ -20,10 +20,11 @@ class ServerOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Limits of one listener.
 
     Attributes:
-        max_connections: Open connections; at the cap the one longest without a complete request goes first.
+        max_connections: Open connections, from the accept on; at the cap the one longest without a complete request goes first.
         max_buffered_bytes: Body bytes received or waiting for their answer, all connections together. Bodies
             over 64 KiB get at most half of it.
         header_timeout_s: From the first byte of a head (on a new connection: from accepting it) to its last.
+            A TLS handshake has the same time, from the accept to its end.
         body_timeout_s: From the end of the head to the last byte of the body.
         keepalive_timeout_s: From an answer to the first byte of the next request.
         body_window_s: Over any such stretch of a body ...

@@ -3,7 +3,7 @@
 Stands between ``server`` (which accepts, ticks and drains) and the application; answers go out through
 ``outgoing``. Two readers look at every message: our own gate (``framing``, ``chunked``) decides, llhttp
 (``witness``) tokenises the head and reads the body along; where they disagree, the request is refused. No
-task and no timer per connection or request: each connection has one ``deadline_s`` that the listener's tick
+task and no timer per connection or request (TLS has both until its handshake is done): each connection has one ``deadline_s`` that the listener's tick
 compares with the clock.
 """
 
@@ -69,6 +69,11 @@ class Connection(Outgoing):
         name = transport.get_extra_info("peername")
         self._peer = str(name[0]).removeprefix("::ffff:") if isinstance(name, tuple) and name else "unix"
         self.deadline_s = now_s + self.shared.options.header_timeout_s
+
+    def secured(self, transport: asyncio.Transport) -> None:
+        """Go on through TLS, whose handshake is done; a head has its whole time from here."""
+        self._transport = transport
+        self.deadline_s = self.shared.now() + self.shared.options.header_timeout_s
 
     def data_received(self, data: bytes) -> None:
         """Read requests, or go on with the one that is incomplete."""

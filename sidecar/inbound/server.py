@@ -14,6 +14,7 @@ from sidecar.clock import Clock
 from sidecar.inbound.ack import Answer, error_answer
 from sidecar.inbound.application import Admit, Application, Head, ServerOptions
 from sidecar.inbound.connection import Connection
+from sidecar.inbound.securing import Securing
 from sidecar.inbound.shared import Shared
 from sidecar.listening import Door
 from sidecar.metrics import Metrics
@@ -28,8 +29,9 @@ _TICK_FLOOR_S = 0.01
 class Listener:
     """An HTTP/1.1 server for one application, on any number of addresses.
 
-    Memory, at worst: ``max_connections`` x (16 KiB of head + what the transport has read and not handed over)
-    plus ``max_buffered_bytes`` of bodies. Bodies count from their first byte until the application has
+    Memory, at worst: ``max_connections`` x (16 KiB of head + what the transport has read and not handed over,
+    with TLS 0.6 MiB more: the loop keeps its buffers, as large as they once were) plus ``max_buffered_bytes`` of bodies. A connection is one of them from the accept on,
+    whether or not its TLS handshake comes to an end. Bodies count from their first byte until the application has
     answered; so does input read ahead of answers. Answers wait in the transport of a client that does not
     read them: at most ``READ_AHEAD`` of them and 64 KiB, for ``body_timeout_s``.
     """
@@ -64,12 +66,16 @@ class Listener:
         Raises:
             SidecarError: The address cannot be bound.
         """
-        shared, secure = self._shared, ssl is not None
+        shared = self._shared
 
         def accept() -> Connection:
-            return Connection(shared, secure=secure)
+            return Connection(shared)
 
-        door = Door(listen, accept, backlog=BACKLOG, tls=ssl, handshake_s=shared.options.header_timeout_s)
+        def accept_tls() -> Securing:
+            assert ssl is not None
+            return Securing(Connection(shared, secure=True), ssl)
+
+        door = Door(listen, accept if ssl is None else accept_tls, backlog=BACKLOG)
         self._doors.append(door)
         await door.open()
         self.addresses.append(door.address)

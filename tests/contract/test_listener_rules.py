@@ -7,9 +7,7 @@ import contextlib
 import os
 import resource
 import socket
-import ssl
 import stat
-import struct
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -24,8 +22,7 @@ from sidecar.inbound.connection import Connection
 from sidecar.inbound.server import Listener
 from sidecar.metrics import Metrics
 from sidecar.model import Refusal
-from tests.support.backends import Certificates, make_certificates
-from tests.support.raw_http import Desk, Peer, chunked, post
+from tests.support.raw_http import Desk, Peer, chunked, post, vanish
 from tests.support.wire import Wire
 
 Start = Callable[..., "asyncio.Future[Stage]"]
@@ -60,13 +57,6 @@ class Stage:
 
 def stage_connections(stage: Stage) -> float:
     return stage.metrics.connections.values[()]
-
-
-def vanish(peer: Peer) -> None:
-    """End the connection with a reset."""
-    sock = peer.writer.get_extra_info("socket")
-    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-    peer.reset()
 
 
 @pytest.fixture
@@ -623,33 +613,6 @@ async def test_the_last_file_descriptors_are_kept_free(start: Start, monkeypatch
     assert said == [{"limit": shared.FILES_LOW}]
     assert await peers[0].at_end() == b""
     assert stage.metrics.connections_shed.values[()] == 1
-
-
-@pytest.fixture(scope="module")
-def certificates(tmp_path_factory: pytest.TempPathFactory) -> Certificates:
-    return make_certificates(tmp_path_factory.mktemp("tls"))
-
-
-async def test_tls(certificates: Certificates) -> None:
-    """Requests, early answers and the half-close work the same; the head says that it was secure."""
-    desk = Desk()
-    listener = Listener(ServerOptions(), desk, Metrics(), Clock())
-    await listener.start("127.0.0.1:0", ssl=certificates.context("good"))
-    client = ssl.create_default_context(cafile=certificates.ca)
-    peer = await Peer.open(listener.addresses[0], ssl=client, server_hostname="localhost")
-    await peer.send(post(b"x" * 100_000) + post())
-    assert [(await peer.reply()).status for _ in range(2)] == [200, 200]
-    assert [h.secure for h in desk.heads] == [True, True]
-    desk.max_body = 10
-    await peer.send(post(b"x" * (1 << 20)))
-    reply = await peer.reply()
-    assert (reply.status, reply.code) == (413, "body_too_large")
-    await peer.close()
-    plain = await Peer.open(listener.addresses[0])
-    await plain.send(post())
-    assert b"HTTP" not in await plain.at_end()
-    await plain.close()
-    await listener.close()
 
 
 # --- answers

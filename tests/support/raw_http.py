@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import socket
+import struct
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -89,6 +91,13 @@ class Peer:
     def reset(self) -> None:
         """Vanish."""
         self.writer.transport.abort()
+
+
+def vanish(peer: Peer) -> None:
+    """End the connection with a reset."""
+    sock = peer.writer.get_extra_info("socket")
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    peer.reset()
 
 
 @dataclass
