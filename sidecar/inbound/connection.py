@@ -3,8 +3,8 @@
 Stands between ``server`` (which accepts, ticks and drains) and the application; answers go out through
 ``outgoing``. Two readers look at every message: our own gate (``framing``, ``chunked``) decides, llhttp
 (``witness``) tokenises the head and reads the body along; where they disagree, the request is refused. No
-task and no timer per connection or request (TLS has both until its handshake is done): each connection has one ``deadline_s`` that the listener's tick
-compares with the clock.
+task and no timer per connection or request (TLS has both until its handshake is done): each connection has one
+``deadline_s`` that the listener's tick compares with the clock.
 """
 
 from __future__ import annotations
