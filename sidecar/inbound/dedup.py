@@ -26,6 +26,7 @@ MAX_RATIO: Final = 100
 """How many times larger than received an inflated body may be."""
 
 _PRINTABLE_CHARS: Final = 256
+_JSON_STARTS: Final = frozenset({b"{", b"[", b" ", b"\t", b"\r", b"\n"})  # of a document that has fields
 _BETWEEN: Final = re.compile(" (?=(?:header|json):)")
 
 _Place = tuple[Literal["header", "json", "all", "body", "none"], tuple[bytes, ...], tuple[str, ...]]
@@ -87,7 +88,6 @@ def extract(
     options: DedupOptions,
     headers: Mapping[bytes, bytes],
     body: bytes,
-    content_encoding: bytes = b"",
     *,
     max_inflated: int = 1 << 20,
 ) -> bytes | None:
@@ -96,8 +96,7 @@ def extract(
     Args:
         options: The source's.
         headers: Lower-case name to value.
-        body: As received; for ``body`` it is the key as it is.
-        content_encoding: Value of that header: gzip and deflate bodies are inflated for reading only.
+        body: As received; for ``body`` it is the key as it is. One in gzip or deflate is inflated for reading only.
         max_inflated: Bytes an inflated body may have; the source's body limit.
 
     Returns:
@@ -111,16 +110,12 @@ def extract(
                 return value
         return None
     if kind == "json":
-        text: bytes | None = body
-        if content_encoding:
-            text = _inflate(body, content_encoding, max_inflated)
+        text = body if body[:1] in _JSON_STARTS else _inflate(body, max_inflated)
         found = None if text is None else read_field(text, path)
         return None if found is None or found == "" else str(found).encode()
     if kind == "all":
         keys = [
-            extract(
-                msgspec.structs.replace(options, key=part), headers, body, content_encoding, max_inflated=max_inflated
-            )
+            extract(msgspec.structs.replace(options, key=part), headers, body, max_inflated=max_inflated)
             for part in path
         ]
         # Blanks inside are written otherwise, so that no two lists of keys make the same text.
@@ -171,16 +166,17 @@ def printable_key(key: bytes | None) -> str:
     return "blake2b:" + blake2b(key, digest_size=16).hexdigest()
 
 
-def _inflate(body: bytes, encoding: bytes, limit: int) -> bytes | None:
-    """Undo a content coding; an unknown one is left as it is. None for a bomb, garbage, or anything after the end."""
-    coding = encoding.strip().lower()
-    if coding in (b"gzip", b"x-gzip"):
+def _inflate(body: bytes, limit: int) -> bytes | None:
+    """Undo gzip or deflate, told apart by the first bytes; None for a bomb, garbage, or anything after the end.
+
+    Content-Encoding is not asked: no signature covers it, and whoever may choose how a signed body is read could have
+    it read as garbage, and so send it again and again as an event without a key.
+    """
+    bits = -15
+    if body[:2] == b"\x1f\x8b":  # RFC 1952, 2.3.1
         bits = 31
-    elif coding == b"deflate":
-        # RFC 9110, 8.4.1.2: zlib format is meant; some send the bare stream. The first byte tells.
-        bits = 15 if body[:1] and body[0] & 0x0F == 8 else -15
-    else:
-        return body
+    elif body and body[0] & 0x0F == 8:  # RFC 9110, 8.4.1.2: "deflate" means zlib format; some send the bare stream
+        bits = 15
     room = min(limit, MAX_RATIO * len(body))
     engine = zlib.decompressobj(bits)
     try:

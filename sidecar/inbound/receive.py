@@ -275,13 +275,7 @@ class Receiver:
     def _store(self, intake: Intake, now_ms: int) -> None:
         source, request, head, forwarded = intake.source, intake.request, intake.head, intake.forwarded
         options, dedup, body = source.options, source.dedup, request.body
-        key = extract(
-            dedup,
-            request.headers,
-            body,
-            request.headers.get(b"content-encoding", b""),
-            max_inflated=options.max_body,
-        )
+        key = extract(dedup, request.headers, body, max_inflated=options.max_body)
         event = Event(
             source=source.name,
             destinations=options.destinations,

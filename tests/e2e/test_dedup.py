@@ -217,6 +217,16 @@ def test_a_key_inside_the_signature_is_a_duplicate_whatever_the_bytes_and_that_i
     assert deliveries(daemon, sink, id_of(first)) == 1
 
 
+@pytest.mark.parametrize("coding", ["gzip", "deflate", "br"])
+def test_a_captured_request_is_a_duplicate_under_any_content_encoding(daemon, sink, coding):
+    """No signature covers that header: it must not be a way to have the same webhook enqueued again and again."""
+    body = json.dumps({"id": f"evt_{fresh_id()}"}).encode()
+    headers = stripe(body, SECRET)
+    first = send(daemon, "/stripe", body, headers)
+    same(first, send(daemon, "/stripe", body, {**headers, "Content-Encoding": coding}))
+    assert deliveries(daemon, sink, id_of(first)) == 1
+
+
 def test_what_is_not_verified_never_touches_the_keys(daemon):
     """A stranger can neither use a key up nor learn that it is known (GHSA-cmwq-5829-xw24)."""
     delivery = fresh_id()

@@ -16,8 +16,8 @@ JSON = DedupOptions(key="json:/id")
 BODY = b'{"id":"evt_1"}'
 
 
-def inflating(body, encoding, **more):
-    return extract(JSON, {}, body, encoding, **more)
+def inflating(body, **more):
+    return extract(JSON, {}, body, **more)
 
 
 # --- extraction
@@ -67,7 +67,7 @@ def test_a_json_field_is_read_without_doubt_or_not_at_all(body, key):
 def test_the_body_itself_and_nothing():
     """``body`` takes it as received, also when empty and compressed; ``none`` takes nothing."""
     packed = gzip.compress(BODY)
-    assert extract(DedupOptions(key="body"), {}, packed, b"gzip") == packed
+    assert extract(DedupOptions(key="body"), {}, packed) == packed
     assert extract(DedupOptions(key="body"), {}, b"") == b""
     assert extract(DedupOptions(), {b"x-id": b"1"}, BODY) is None
 
@@ -78,41 +78,37 @@ def _raw_deflate(data):
 
 
 @pytest.mark.parametrize(
-    ("packed", "encoding"),
-    [
-        (gzip.compress(BODY), b"gzip"),
-        (gzip.compress(BODY), b" GZip "),
-        (gzip.compress(BODY), b"x-gzip"),
-        (zlib.compress(BODY), b"deflate"),
-        (_raw_deflate(BODY), b"deflate"),
-        (BODY, b"identity"),
-        (BODY, b"br"),
-        (BODY, b"gzip, gzip"),
-    ],
+    "packed", [gzip.compress(BODY), zlib.compress(BODY), zlib.compress(BODY, 1), _raw_deflate(BODY), b" \t\r\n" + BODY]
 )
-def test_compressed_bodies_are_inflated_for_reading(packed, encoding):
-    """Gzip and both kinds of deflate; an unknown coding is read as it is."""
-    assert inflating(packed, encoding) == b"evt_1"
+def test_compressed_bodies_are_inflated_for_reading(packed):
+    """Gzip and both kinds of deflate, told by their first bytes; JSON is read as it is."""
+    assert inflating(packed) == b"evt_1"
+
+
+@pytest.mark.parametrize("encoding", [b"gzip", b"x-gzip", b"deflate", b"br", b"identity", b"gzip, gzip", b"\xff"])
+@pytest.mark.parametrize("body", [BODY, gzip.compress(BODY), zlib.compress(BODY), _raw_deflate(BODY)])
+def test_no_header_takes_the_key_from_a_body(body, encoding):
+    """Nobody signs Content-Encoding, so whoever sends a captured request again under another one finds it known."""
+    assert extract(JSON, {b"content-encoding": encoding}, body) == b"evt_1"
 
 
 @pytest.mark.parametrize(
-    ("packed", "encoding"),
+    "packed",
     [
-        (b"", b"gzip"),
-        (b"", b"deflate"),
-        (BODY, b"gzip"),
-        (BODY, b"deflate"),
-        (gzip.compress(BODY)[:-1], b"gzip"),
-        (gzip.compress(BODY)[:-5] + b"xxxxx", b"gzip"),
-        (gzip.compress(BODY) + b"x", b"gzip"),
-        (gzip.compress(BODY) + gzip.compress(BODY), b"gzip"),
-        (zlib.compress(BODY), b"gzip"),
-        (gzip.compress(BODY), b"zstd"),
+        b"",
+        b"id=evt_1",
+        b"\x1f",
+        gzip.compress(BODY)[:-1],
+        gzip.compress(BODY)[:-5] + b"xxxxx",
+        gzip.compress(BODY) + b"x",
+        gzip.compress(BODY) + gzip.compress(BODY),
+        gzip.compress(gzip.compress(BODY)),
+        b"\xab" + BODY,
     ],
 )
-def test_what_does_not_inflate_cleanly_gives_no_key(packed, encoding):
-    """Truncated, damaged, with something behind it, or not compressed at all."""
-    assert inflating(packed, encoding) is None
+def test_what_does_not_inflate_cleanly_gives_no_key(packed):
+    """Truncated, damaged, with something behind it, compressed twice or not at all."""
+    assert inflating(packed) is None
 
 
 def test_a_bomb_gives_no_key_and_is_not_inflated():
@@ -120,10 +116,10 @@ def test_a_bomb_gives_no_key_and_is_not_inflated():
     body = b'{"id":"x","pad":"' + b"a" * 1_000_000 + b'"}'
     packed = gzip.compress(body)
     assert len(body) > 100 * len(packed)
-    assert inflating(packed, b"gzip", max_inflated=1 << 30) is None
+    assert inflating(packed, max_inflated=1 << 30) is None
     text = b'{"id":"x","pad":"' + bytes(range(65, 91)) * 100 + b'"}'
-    assert inflating(gzip.compress(text), b"gzip", max_inflated=len(text)) == b"x"
-    assert inflating(gzip.compress(text), b"gzip", max_inflated=len(text) - 1) is None
+    assert inflating(gzip.compress(text), max_inflated=len(text)) == b"x"
+    assert inflating(gzip.compress(text), max_inflated=len(text) - 1) is None
 
 
 @pytest.mark.parametrize(
@@ -233,7 +229,7 @@ def test_only_plain_keys_are_shown_as_they_are():
 )
 def test_arbitrary_bytes_never_raise(options, value, body, encoding):
     """Neither reading a key, nor claiming and showing it."""
-    key = extract(options, {b"x-id": value}, body, encoding)
+    key = extract(options, {b"x-id": value, b"content-encoding": encoding}, body)
     claim("s", options, key, body)
     assert printable_key(key).isprintable()
 
@@ -297,4 +293,4 @@ def test_without_a_limit_a_mebibyte_is_inflated():
         head = b'{"id":"x","pad":"'
         text = head + bytes(rand.choices(b"abcdefghijklmnopqrstuvwxyz", k=size - len(head) - 2)) + b'"}'
         assert len(text) == size
-        assert inflating(gzip.compress(text, 1), b"gzip") == found
+        assert inflating(gzip.compress(text, 1)) == found
