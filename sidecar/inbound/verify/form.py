@@ -9,7 +9,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["MAX_FIELDS", "decode_escapes", "first_field", "is_form", "parse_form"]
+__all__ = ["MAX_FIELDS", "decode_escapes", "first_field", "is_form", "only_field", "parse_form"]
 
 MAX_FIELDS: Final = 1000
 """More fields than any provider sends; beyond it nothing is read."""
@@ -41,6 +41,15 @@ def parse_form(text: bytes) -> list[tuple[bytes, bytes]] | None:
 def first_field(text: bytes, name: bytes) -> bytes | None:
     """Value of the first field of this name; None when there is none."""
     return next((value for found, value in parse_form(text) or () if found == name), None)
+
+
+def only_field(text: bytes, name: bytes) -> bytes | None:
+    """Value of a form's only field, if this is its name.
+
+    None where anything stands beside it: an app may take the last field of a name, or one that merely begins like it.
+    """
+    fields = parse_form(text)
+    return fields[0][1] if fields is not None and len(fields) == 1 and fields[0][0] == name else None
 
 
 def decode_escapes(text: bytes, characters: frozenset[bytes]) -> bytes:

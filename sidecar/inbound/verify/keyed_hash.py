@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.inbound.verify.digests import decode_digest, digest_pattern, encode_digest
-from sidecar.inbound.verify.form import decode_escapes, first_field, is_form
+from sidecar.inbound.verify.form import decode_escapes, is_form, only_field
 from sidecar.inbound.verify.jsonfield import parse_pointer, read_field
 from sidecar.inbound.verify.keys import Keys, derive_key
 from sidecar.inbound.verify.options import HmacOptions
@@ -24,6 +24,7 @@ from sidecar.inbound.verify.signed import header_names, listed_names, lower, par
 from sidecar.inbound.verify.timestamp import AgeLimit, format_timestamp
 from sidecar.inbound.verify.verdicts import (
     MALFORMED,
+    MALFORMED_BODY,
     MAX_ENTRY_BYTES,
     MISSING,
     NO_URL,
@@ -169,6 +170,8 @@ class HmacVerifier:
         if self._key_header:
             wanted = first_value(request, self._key_header)
             secrets = [s for s in secrets if s.id.encode() == wanted]
+        if self._form_field and self._form_body(request) is None:
+            return MALFORMED_BODY
         retired = False
         stamp = parsed.timestamp
         for message in (self._signed.message(request, stamp),) if self._as_is else self.messages(request, stamp):
@@ -184,15 +187,20 @@ class HmacVerifier:
 
     def messages(self, request: Request, timestamp: bytes) -> list[bytes]:
         """The bytes that may have been signed; more than one where providers differ from their own word."""
-        if self._form_field and is_form(request.headers.get(b"content-type", b"")):
-            field = first_field(request.body, self._form_field)
-            request = msgspec.structs.replace(request, body=b"" if field is None else field)
+        if self._form_field:
+            request = msgspec.structs.replace(request, body=self._form_body(request) or b"")
         found = [self._signed.message(request, timestamp)]
         if self._url_decode and request.url is not None:
             decoded = decode_escapes(request.url, self._url_decode)
             if decoded != request.url:
                 found.append(self._signed.message(msgspec.structs.replace(request, url=decoded), timestamp))
         return found
+
+    def _form_body(self, request: Request) -> bytes | None:
+        """What stands for the body where forms are taken; None for one with more in it, of which nothing is signed."""
+        if is_form(request.headers.get(b"content-type", b"")):
+            return only_field(request.body, self._form_field)
+        return request.body
 
     def _signatures(self, request: Request, secret: Secret, parsed: _Parsed) -> list[tuple[str, bytes]]:
         bound = self._bound.get(secret.id)

@@ -101,7 +101,7 @@ class HmacOptions(
         key_header: A header that must name the ``id`` of the secret to use (Pusher).
         secret_headers: For secrets of these ids only this signature header counts (Box); for others any does.
         require: Headers that must have exactly this value, such as a signature version.
-        form_field: In a form body this field, decoded, stands for ``{body}`` (Gitea).
+        form_field: In a form body this field, decoded, stands for ``{body}`` (Gitea); a form with any other is refused.
         url_decode: Characters whose percent-escapes in the URL are decoded for a second try (HubSpot).
         keyed: ``hmac``; ``prefix`` is the plain hash of secret and message, which some old schemes use.
         max_signatures: More entries than this are refused unread.

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inbound.verify.form import MAX_FIELDS, decode_escapes, first_field, is_form, parse_form
+from sidecar.inbound.verify.form import MAX_FIELDS, decode_escapes, first_field, is_form, only_field, parse_form
 
 
 @pytest.mark.parametrize(
@@ -36,6 +36,13 @@ def test_the_first_field_of_a_name():
     """None where there is none."""
     assert first_field(b"a=1&a=2", b"a") == b"1"
     assert first_field(b"a=1", b"b") is None
+
+
+def test_the_only_field_of_a_form():
+    """None where there is another, or none, or one of another name."""
+    assert only_field(b"a=1", b"a") == b"1"
+    for text in (b"", b"b=1", b"a=1&a=1", b"a=1&b=2", b"b=2&a=1", b"&".join([b"a=1"] * (MAX_FIELDS + 1))):
+        assert only_field(text, b"a") is None
 
 
 @pytest.mark.parametrize(

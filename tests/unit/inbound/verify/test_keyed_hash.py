@@ -457,12 +457,32 @@ def test_a_secret_may_be_bound_to_its_header():
 
 
 def test_a_field_of_a_form_may_stand_for_the_body():
-    """Only in a form; where it is missing nothing stands for it."""
+    """Only in a form; elsewhere the body is the body."""
     options = HmacOptions(header="S", form_field="payload")
     form = {b"content-type": b"application/x-www-form-urlencoded"}
-    assert judge_either(options, {**form, b"s": mac(b"{ }", A.value)}, b"a=1&payload=%7B+%7D") == "primary"
-    assert judge_either(options, {**form, b"s": mac(b"a=1", A.value)}, b"a=1") is RejectReason.WRONG_SECRET
+    assert judge_either(options, {**form, b"s": mac(b"{ }", A.value)}, b"payload=%7B+%7D") == "primary"
+    assert judge_either(options, {**form, b"s": mac(b"{}", A.value)}, b"payload=%7B+%7D") is RejectReason.WRONG_SECRET
     assert judge_either(options, {b"s": mac(b"payload=1", A.value)}, b"payload=1") == "primary"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"payload=good&payload=evil",
+        b"payload=evil&payload=good",
+        b"payload=good&p%61yload=evil",
+        b"payload[x]=evil&payload=good",
+        b"a=1&payload=good",
+        b"a=1",
+        b"",
+    ],
+)
+def test_nothing_may_stand_beside_the_signed_field_of_a_form(body):
+    """It is signed by nobody, and many frameworks take the last field of a name where we would have read the first."""
+    options = HmacOptions(header="S", form_field="payload")
+    headers = {b"content-type": b"application/x-www-form-urlencoded", b"s": mac(b"good", A.value)}
+    assert judge_either(options, headers, body) is RejectReason.MALFORMED_BODY
+    assert judge_either(options, {**headers, b"s": mac(b"", A.value)}, body) is RejectReason.MALFORMED_BODY
 
 
 def test_escapes_of_the_url_are_undone_for_a_second_try():
