@@ -9,7 +9,7 @@ import re
 from typing import Final
 from urllib.parse import unquote_to_bytes
 
-__all__ = ["MAX_FIELDS", "decode_escapes", "first_field", "is_form", "only_field", "parse_form"]
+__all__ = ["MAX_FIELDS", "decode_escapes", "first_field", "is_ambiguous", "is_form", "only_field", "parse_form"]
 
 MAX_FIELDS: Final = 1000
 """More fields than any provider sends; beyond it nothing is read."""
@@ -41,6 +41,19 @@ def parse_form(text: bytes) -> list[tuple[bytes, bytes]] | None:
 def first_field(text: bytes, name: bytes) -> bytes | None:
     """Value of the first field of this name; None when there is none."""
     return next((value for found, value in parse_form(text) or () if found == name), None)
+
+
+def is_ambiguous(text: bytes, name: bytes) -> bool:
+    """Whether an app could read another value under this name than ``first_field`` does.
+
+    Source: php.net, "Variables From External Sources": the last of a name counts, and dots and blanks become "_".
+    """
+    fields = parse_form(text)
+    return fields is None or sum(_folded(found) == _folded(name) for found, _ in fields) > 1
+
+
+def _folded(name: bytes) -> bytes:
+    return name.replace(b".", b"_").replace(b" ", b"_")
 
 
 def only_field(text: bytes, name: bytes) -> bytes | None:

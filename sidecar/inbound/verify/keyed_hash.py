@@ -15,7 +15,7 @@ from typing import Any, Final
 import msgspec
 
 from sidecar.inbound.verify.digests import decode_digest, digest_pattern, encode_digest
-from sidecar.inbound.verify.form import decode_escapes, is_form, only_field
+from sidecar.inbound.verify.form import decode_escapes, is_ambiguous, is_form, only_field
 from sidecar.inbound.verify.jsonfield import parse_pointer, read_field
 from sidecar.inbound.verify.keys import Keys, derive_key
 from sidecar.inbound.verify.options import HmacOptions
@@ -41,6 +41,7 @@ __all__ = ["Form", "HmacVerifier"]
 MAX_LISTED: Final = 64
 """Names in a header that lists the signed headers."""
 
+_TWICE: Final = Rejected(RejectReason.MALFORMED_SIGNATURE, "a signed part of the query is there twice")
 _VERSION_LABEL: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,15}[=,:]")
 
 
@@ -247,6 +248,8 @@ class HmacVerifier:
                 or len(listed) > MAX_LISTED
             ):
                 return MISSING
+        if any(is_ambiguous(request.query, name) for name in self._signed.queries):
+            return _TWICE
         if self._require and not self.fits(request):
             return UNSUPPORTED
         timestamp = b""

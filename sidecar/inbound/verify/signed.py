@@ -53,6 +53,7 @@ class SignedParts:
         headers: The headers it takes in; each must be there, under the first of its names that is.
         optional: Those that may be missing.
         lists: Headers that list the names of further ones.
+        queries: Parameters of the query it takes in.
         uses: Names of the other parts (``body``, ``timestamp``, ``url``, ...).
     """
 
@@ -60,6 +61,7 @@ class SignedParts:
         self.headers: list[tuple[bytes, ...]] = []
         self.optional: list[tuple[bytes, ...]] = []
         self.lists: list[tuple[bytes, ...]] = []
+        self.queries: list[bytes] = []
         uses: set[str] = set()
         self._parts: list[Part] = []
         for found in _TOKEN.finditer(template):
@@ -90,6 +92,7 @@ class SignedParts:
             return _listed(names)
         if kind == "query" and rest:
             uses.add("query")
+            self.queries.append(rest.encode())
             return _query(rest.encode())
         if name in _FIELDS:
             uses.add(name)

@@ -4,7 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.inbound.verify.form import MAX_FIELDS, decode_escapes, first_field, is_form, only_field, parse_form
+from sidecar.inbound.verify.form import (
+    MAX_FIELDS,
+    decode_escapes,
+    first_field,
+    is_ambiguous,
+    is_form,
+    only_field,
+    parse_form,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +44,24 @@ def test_the_first_field_of_a_name():
     """None where there is none."""
     assert first_field(b"a=1&a=2", b"a") == b"1"
     assert first_field(b"a=1", b"b") is None
+
+
+@pytest.mark.parametrize(
+    ("text", "ambiguous"),
+    [
+        (b"", False),
+        (b"data.id=1", False),
+        (b"type=a&data.id=1&id=2", False),
+        (b"data.id=1&data.id=1", True),
+        (b"data.id=1&data%2Eid=2", True),
+        (b"data.id=1&data_id=2", True),
+        (b"data.id=1&data+id=2", True),
+        (b"&".join([b"a=1"] * (MAX_FIELDS + 1)), True),
+    ],
+)
+def test_a_name_with_two_readings_is_ambiguous(text, ambiguous):
+    """Also where one framework takes two spellings for the same name."""
+    assert is_ambiguous(text, b"data.id") is ambiguous
 
 
 def test_the_only_field_of_a_form():

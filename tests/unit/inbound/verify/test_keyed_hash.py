@@ -558,6 +558,13 @@ def test_optional_parts_may_be_missing():
 
     assert judge_either(options, sent(b"ts:1700000000;")) == "primary"
     assert judge_either(options, sent(b"id:7;r:q;ts:1700000000;", r=b"q"), query=b"id=7") == "primary"
+    for query in (
+        b"id=7&id=8",
+        b"id=8&id=7",
+        b"id=7&%69d=8",
+        b"&".join([b"id=7"] * 1001),
+    ):  # the app may take the other
+        assert judge_either(options, sent(b"id:7;ts:1700000000;"), query=query) is RejectReason.MALFORMED_SIGNATURE
     assert judge_either(options, sent(b"r:q;ts:1700000000;", r=b"q"), query=b"id=7") is RejectReason.WRONG_SECRET
     assert judge_either(options, sent(b"ts:1700000000000;", b"1700000000000")) == "primary"
     assert b"r" in HmacVerifier(options).reads

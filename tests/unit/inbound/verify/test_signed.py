@@ -45,6 +45,7 @@ def test_it_tells_what_it_takes_in():
     assert parts.headers == [(b"svix-id", b"webhook-id")]
     assert parts.uses == {"timestamp", "body"}
     assert parse_signed("{query:a};{body}").uses == {"query", "body"}
+    assert parse_signed("{?a{query:a}}{query:b};{query}").queries == [b"a", b"b"]
 
 
 @pytest.mark.parametrize(
