@@ -132,24 +132,18 @@ class MailgunVerifier(_InBody):
         self._age = AgeLimit(TimestampOptions(tolerance=options.tolerance))
 
     def claimed(self, request: Request, now_ms: int) -> list[Claimed] | Rejected:
-        """The signature of this account, and the parent account's where there is one."""
-        parts = _mailgun_parts(request)
-        if parts is None:
+        """The signature of this account, and the parent account's where there is one, over the same time and token."""
+        part = _mailgun_part(request)
+        if part is None:
             return MALFORMED_BODY
-        claims = []
-        failure = MISSING_FIELD
-        for part in parts:
-            stamp, token, text = (_text(part.get(n)).encode() for n in ("timestamp", "token", "signature"))
-            if not (stamp and token and text):
-                continue
-            stale = self._age.check(stamp, now_ms)
-            if stale is not None:
-                failure = stale
-            elif not _HEX_SHA256.fullmatch(text):
-                failure = MALFORMED
-            else:
-                claims.append(Claimed("sha256", [((stamp + token,), decode_digest("hex", text))]))
-        return claims or failure
+        stamp, token, *texts = (_text(part.get(name)).encode() for name in _MAILGUN_NAMES)
+        if not (stamp and token and any(texts)):
+            return MISSING_FIELD
+        stale = self._age.check(stamp, now_ms)
+        if stale is not None:
+            return stale
+        found = [decode_digest("hex", text) for text in texts if _HEX_SHA256.fullmatch(text)]
+        return [Claimed("sha256", [((stamp + token,), signature)]) for signature in found] or MALFORMED
 
     def sign_body(self, body: bytes, secret: Secret, now_ms: int) -> bytes:
         """Put a fresh signature over the body's own token into it."""
@@ -164,20 +158,25 @@ class MailgunVerifier(_InBody):
         return json.dumps(document, separators=(",", ":")).encode()
 
 
-def _mailgun_parts(request: Request) -> list[dict[str, Any]] | None:
+_MAILGUN_NAMES: Final = ("timestamp", "token", "signature", "parent-signature")
+
+
+def _mailgun_part(request: Request) -> dict[str, Any] | None:
+    """What has time, token and signatures in it; None for a body that is not Mailgun's."""
     if is_form(request.headers.get(b"content-type", b"")):
         fields = parse_form(request.body)
         if fields is None:
             return None
         # The first of a name that is there twice would be another one for the app than for us.
-        names = [name for name, _ in fields if name in (b"timestamp", b"token", b"signature")]
+        names = [name for name, _ in fields if name.decode("latin-1") in _MAILGUN_NAMES]
         if len(names) != len(set(names)):
             return None
-        return [{name.decode("latin-1"): value.decode("latin-1") for name, value in fields}]
+        return {name.decode("latin-1"): value.decode("latin-1") for name, value in fields}
     document = read_document(request.body)
     if not isinstance(document, dict):
         return None
-    return [part for n in ("signature", "parent-signature") if isinstance(part := document.get(n), dict)]
+    part = document.get("signature")
+    return part if isinstance(part, dict) else {}
 
 
 class BraintreeVerifier(_InBody):

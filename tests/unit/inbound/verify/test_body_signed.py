@@ -117,13 +117,25 @@ def test_mailguns_signature_covers_timestamp_and_token():
 
 
 def test_mailguns_parent_signature_counts_as_well():
-    """A sub-account's webhook carries both; either key is enough."""
-    parent = json.loads(mailgun())["signature"]
-    own = {"timestamp": parent["timestamp"], "token": "x", "signature": "0" * 64}
-    body = json.dumps({"signature": own, "parent-signature": parent}).encode()
-    assert judge(MAILGUN, body, TEXT) == "a"
-    assert judge(MAILGUN, json.dumps({"parent-signature": parent, "signature": 5}).encode(), TEXT) == "a"
-    assert judge(MAILGUN, json.dumps({"signature": {}, "parent-signature": parent}).encode(), TEXT) == "a"
+    """A sub-account's webhook carries both beside one token; either key is enough."""
+    signed = json.loads(mailgun())["signature"]
+    for own in ("0" * 64, "", "zz", None):
+        part = {**signed, "signature": own, "parent-signature": signed["signature"]}
+        assert judge(MAILGUN, json.dumps({"signature": part}).encode(), TEXT) == "a"
+    part = {**signed, "parent-signature": "0" * 64}
+    assert judge(MAILGUN, json.dumps({"signature": part}).encode(), TEXT) == "a"
+    part = {**signed, "token": "made-up", "parent-signature": signed["signature"]}
+    assert judge(MAILGUN, json.dumps({"signature": part}).encode(), TEXT) is RejectReason.WRONG_SECRET
+
+
+@pytest.mark.parametrize(
+    "own", [{"token": "made-up"}, {}, 5, {"timestamp": "1700000000", "token": "x", "signature": "0" * 64}]
+)
+def test_no_other_signature_of_mailgun_vouches_for_the_token(own):
+    """The token is the identity of the event: a captured signature beside it must not bring in a fresh one."""
+    signed = json.loads(mailgun())["signature"]
+    for name in ("parent-signature", "parent", "event-data"):
+        assert judge(MAILGUN, json.dumps({"signature": own, name: signed}).encode(), TEXT) != "a"
 
 
 @pytest.mark.parametrize(
@@ -148,7 +160,8 @@ def test_mailguns_routes_post_forms():
     made = json.loads(mailgun())["signature"]
     fields = "&".join(f"{k}={v}" for k, v in made.items()).encode()
     assert judge(MAILGUN, fields + b"&recipient=x", TEXT, headers=FORM) == "a"
-    for again in (b"&token=u", b"&timestamp=1", b"&signature=u"):
+    assert judge(MAILGUN, fields.replace(b"&signature", b"&parent-signature"), TEXT, headers=FORM) == "a"
+    for again in (b"&token=u", b"&timestamp=1", b"&signature=u", b"&parent-signature=u&parent-signature=u"):
         assert judge(MAILGUN, fields + again, TEXT, headers=FORM) is RejectReason.MALFORMED_BODY
     assert judge(MAILGUN, b"&".join([b"a=1"] * 1002), TEXT, headers=FORM) is RejectReason.MALFORMED_BODY
 
