@@ -10,8 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.inbound.dedup import DedupOptions, extract
 from sidecar.inbound.verify.body_signed import AdyenVerifier, BraintreeVerifier, MailgunVerifier
 from sidecar.inbound.verify.options import AdyenOptions, BraintreeOptions, MailgunOptions
+from sidecar.inbound.verify.presets import PRESETS
 from sidecar.inbound.verify.request import Accepted, Rejected, Request, Secret
 from sidecar.model import RejectReason
 
@@ -24,7 +26,7 @@ BRAINTREE = BraintreeVerifier(BraintreeOptions(public_key="ours"))
 FORM = {b"content-type": b"application/x-www-form-urlencoded"}
 ITEM = {
     "pspReference": "p", "originalReference": None, "merchantAccountCode": "m", "merchantReference": "r:\\",
-    "amount": {"value": 1130, "currency": "EUR"}, "eventCode": "AUTHORISATION", "success": True,
+    "amount": {"value": 1130, "currency": "EUR"}, "eventCode": "AUTHORISATION", "success": "true",
 }  # fmt: skip
 
 
@@ -59,8 +61,8 @@ def test_every_item_of_adyen_must_be_signed():
     ("change", "message"),
     [
         ({}, b"p::m:r:\\:1130:EUR:AUTHORISATION:true"),
-        ({"originalReference": "o", "success": False}, b"p:o:m:r:\\:1130:EUR:AUTHORISATION:false"),
-        ({"success": "true", "amount": None}, b"p::m:r:\\:::AUTHORISATION:true"),
+        ({"originalReference": "o", "success": "false"}, b"p:o:m:r:\\:1130:EUR:AUTHORISATION:false"),
+        ({"amount": None}, b"p::m:r:\\:::AUTHORISATION:true"),
         ({"amount": {"value": 1.5, "currency": "EUR"}}, b"p::m:r:\\::EUR:AUTHORISATION:true"),
     ],
 )
@@ -70,6 +72,18 @@ def test_adyen_signs_eight_fields_in_its_order(change, message):
     item = {**ITEM, **change, "additionalData": {"hmacSignature": mac}}
     body = json.dumps({"notificationItems": [{"NotificationRequestItem": item}]}).encode()
     assert judge(ADYEN, body, HEX) == "a"
+
+
+@pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("null", None), ("1.0", 1.0)])
+def test_what_is_no_dedup_key_is_not_signed_by_adyen_either(text, value):
+    """A captured notification must not be told apart from itself by writing a text as another kind of value."""
+    item = {**ITEM, "success": text}
+    body = adyen(item)
+    key = DedupOptions(key=PRESETS["adyen"].dedup_key)
+    assert (judge(ADYEN, body, HEX), extract(key, {}, body)) == ("a", f"p AUTHORISATION {text}".encode())
+    changed = body.replace(f'"success":"{text}"'.encode(), f'"success":{json.dumps(value)}'.encode())
+    assert changed != body
+    assert judge(ADYEN, changed, HEX) is RejectReason.WRONG_SECRET
 
 
 def test_a_notification_of_adyen_has_at_most_a_hundred_items():
