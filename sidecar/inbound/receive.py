@@ -170,7 +170,7 @@ class Receiver:
         if public is not None:
             forwarded = Forwarded(forwarded.chain, public.proto, public.host)
         url = source.url(forwarded, head.path, head.query)
-        request = Request(head.method, head.path, head.query, head.lower, b"", url)
+        request = Request(head.method, head.path, head.query, head.lower, b"", url, repeated=head.repeated)
         if source.fetches and self._keys is not None:
             request.keys = self._keys.snapshot
         return Intake(source, head, request, forwarded, self._telling.durations[source.name])

@@ -29,6 +29,7 @@ from sidecar.inbound.verify.verdicts import (
     MISSING,
     NO_URL,
     TOO_MANY,
+    TWICE,
     UNSUPPORTED,
     first_value,
     no_match,
@@ -41,7 +42,6 @@ __all__ = ["Form", "HmacVerifier"]
 MAX_LISTED: Final = 64
 """Names in a header that lists the signed headers."""
 
-_TWICE: Final = Rejected(RejectReason.MALFORMED_SIGNATURE, "a signed part of the query is there twice")
 _VERSION_LABEL: Final = re.compile(rb"[A-Za-z][A-Za-z0-9_-]{0,15}[=,:]")
 
 
@@ -248,8 +248,10 @@ class HmacVerifier:
                 or len(listed) > MAX_LISTED
             ):
                 return MISSING
+            if not request.repeated.isdisjoint(listed):
+                return TWICE
         if any(is_ambiguous(request.query, name) for name in self._signed.queries):
-            return _TWICE
+            return TWICE
         if self._require and not self.fits(request):
             return UNSUPPORTED
         timestamp = b""

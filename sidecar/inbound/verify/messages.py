@@ -31,7 +31,7 @@ from sidecar.inbound.verify.keys import Keys
 from sidecar.inbound.verify.options import Rfc9421Options
 from sidecar.inbound.verify.public_key import ecdsa_key, ed25519_key
 from sidecar.inbound.verify.request import Accepted, Fetch, Headers, Rejected, Request, Secret, Verdict
-from sidecar.inbound.verify.verdicts import MALFORMED, MISSING, NO_URL, UNCOVERED_BODY, UNSUPPORTED, no_match
+from sidecar.inbound.verify.verdicts import MALFORMED, MISSING, NO_URL, TWICE, UNCOVERED_BODY, UNSUPPORTED, no_match
 from sidecar.model import RejectReason
 
 __all__ = ["MessageVerifier"]
@@ -237,6 +237,8 @@ def _component(name: str, parameters: str, request: Request) -> str | Rejected:
         find = _COMPONENTS.get(name)
         value = find(request) if find is not None else None
         return UNSUPPORTED if value is None else value
+    if name.encode() in request.repeated:  # RFC 9421, 2.1: all its lines are signed; we have one of them
+        return TWICE
     raw = request.headers.get(name.encode())
     return _MISSING_COMPONENT if raw is None else raw.decode("latin-1").strip()
 

@@ -107,6 +107,7 @@ class Request(msgspec.Struct):
         keys: What was fetched from the network, by ``Fetch.key``; only for schemes that ask for it.
         parsed: What ``precheck`` read from the head, kept for ``verify``. Belongs to the verifier: copy a request
             with other headers without it.
+        repeated: Names of the headers that came more than once: one that the request itself says is signed is doubtful.
     """
 
     method: bytes
@@ -117,6 +118,7 @@ class Request(msgspec.Struct):
     url: bytes | None = None
     keys: Mapping[str, Fetched] | None = None
     parsed: object = None
+    repeated: frozenset[bytes] = frozenset()
 
 
 class Accepted(msgspec.Struct, frozen=True):

@@ -16,6 +16,7 @@ __all__ = [
     "MISSING_FIELD",
     "NO_URL",
     "TOO_MANY",
+    "TWICE",
     "UNCOVERED_BODY",
     "UNSUPPORTED",
     "first_value",
@@ -31,6 +32,7 @@ UNSUPPORTED = Rejected(RejectReason.UNSUPPORTED_VERSION)
 TOO_MANY = Rejected(RejectReason.TOO_MANY_SIGNATURES)
 MALFORMED_BODY = Rejected(RejectReason.MALFORMED_BODY)
 MISSING_FIELD = Rejected(RejectReason.MISSING_SIGNATURE, "the body has none")
+TWICE = Rejected(RejectReason.MALFORMED_SIGNATURE, "what is signed is there twice")
 UNCOVERED_BODY = Rejected(RejectReason.BODY_NOT_COVERED)
 NO_URL = Rejected(RejectReason.MISSING_HEADER, "no public URL")
 

@@ -1,5 +1,6 @@
 """One request goes from its head to its answer; nothing unproven reaches the journal, and nothing is told outside."""
 
+import msgspec
 import pytest
 
 from sidecar.inbound import telling
@@ -102,6 +103,27 @@ def test_a_repeated_key_header_is_refused_and_others_are_not():
     h = signed("github")
     assert world.send(head(headers=[*h.headers[1:], (b"x-github-delivery", b"8")])).status == 400
     assert world.send(head(headers=[*h.headers[1:], (b"X-Other", b"1"), (b"X-Other", b"2")])).status == 200
+
+
+@pytest.mark.parametrize("name", ["rfc9421", "contentful"])
+def test_a_header_that_the_request_says_is_signed_comes_once(name):
+    """Only its first line was verified; the app would have seen the second one, which somebody added on the way."""
+    names = "x-contentful-signed-headers,x-contentful-timestamp,x-event"
+    extra = [("X-Event", "good"), ("X-Contentful-Signed-Headers", names)]
+    scheme = PRESETS[name].scheme
+    if name == "rfc9421":
+        scheme, secret = msgspec.structs.replace(scheme, covered=("x-event",)), Secret("a", b"c2VjcmV0")
+        signer, verifier = compile_scheme(scheme), compile_scheme(PRESETS[name].scheme)
+    else:
+        signer = verifier = compile_scheme(scheme)
+        secret = Secret("a", b"secret")
+    sent = sign_request(signer, secret, b"{}", NOW, extra=extra, path=b"/in", url=b"https://h/in")
+    receiver = World(source(preset=name, verifier=verifier, secrets=(secret,), public_url=b"https://h"))
+    assert receiver.send(head(headers=sent)).status == 200
+    for again in (b"evil", b"good"):
+        assert receiver.send(head(headers=[*sent, (b"x-event", again)])) == UNAUTHORIZED
+    assert receiver.send(head(headers=[*sent, (b"X-Other", b"1"), (b"X-Other", b"2")])).status == 200
+    assert receiver.counts("verification_failures") == {("s", RejectReason.MALFORMED_SIGNATURE): 2}
 
 
 def test_an_underscore_twin_is_never_read():

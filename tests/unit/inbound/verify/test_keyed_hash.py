@@ -531,6 +531,15 @@ def test_listed_headers_cover_their_list_and_the_timestamp(headers, verdict):
     assert judge_either(LISTED, headers) == verdict
 
 
+def test_a_listed_header_comes_once():
+    """Of one that is there twice only the first line was signed; others may come as often as they like."""
+    headers = listed(b"a,list,time", b"a:1;list:a,list,time;time:1700000000\nx")
+    sent = Request(b"POST", b"/in", b"", headers, b"x", repeated=frozenset({b"b"}))
+    assert HmacVerifier(LISTED).verify(sent, (A,), NOW) == Accepted("primary")
+    again = Request(b"POST", b"/in", b"", headers, b"x", repeated=frozenset({b"a"}))
+    assert HmacVerifier(LISTED).verify(again, (A,), NOW).reason is RejectReason.MALFORMED_SIGNATURE
+
+
 def test_listed_headers_are_signed_again_with_a_fresh_time():
     """With the list that the request has, or with one of our own."""
     verifier = HmacVerifier(LISTED)

@@ -91,6 +91,17 @@ def test_a_component_of_the_url_has_its_value_where_the_url_is_short(url, name, 
     assert judge(params, shared([f'"{name}": {value}', COVERED], params), url=url) == "a"
 
 
+def test_a_signed_header_comes_once():
+    """RFC 9421, 2.1 signs all its lines together; others may come as often as they like."""
+    params = f'("x-a" "content-digest"){CREATED}'
+    signature = shared(['"x-a": v', COVERED], params)
+    headers = {b"content-digest": DIGEST.encode(), b"x-a": b"v", b"signature-input": f"sig={params}".encode()}
+    headers[b"signature"] = b"sig=:" + base64.b64encode(signature) + b":"
+    for repeated, accepted in ((b"x-b", True), (b"x-a", False)):
+        sent = Request(b"POST", b"/in", b"x=1", headers, b"x", URL, repeated=frozenset({repeated}))
+        assert isinstance(MessageVerifier(Rfc9421Options()).verify(sent, (SECRET,), NOW), Accepted) is accepted
+
+
 @pytest.mark.parametrize(
     ("name", "reason"),
     [("@status", "unsupported_version"), ("x-none", "missing_header"), ('x-a";sf "@path', "unsupported_version")],

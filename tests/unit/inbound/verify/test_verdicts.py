@@ -43,6 +43,7 @@ def test_the_fixed_verdicts_have_the_reasons_that_their_names_say():
         "MALFORMED": RejectReason.MALFORMED_SIGNATURE,
         "UNSUPPORTED": RejectReason.UNSUPPORTED_VERSION,
         "TOO_MANY": RejectReason.TOO_MANY_SIGNATURES,
+        "TWICE": RejectReason.MALFORMED_SIGNATURE,
         "MALFORMED_BODY": RejectReason.MALFORMED_BODY,
         "MISSING_FIELD": RejectReason.MISSING_SIGNATURE,
         "UNCOVERED_BODY": RejectReason.BODY_NOT_COVERED,
