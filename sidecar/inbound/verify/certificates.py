@@ -39,15 +39,16 @@ _NOT_RSA: Final = "is not a certificate with an RSA key of 2048 bits or more"
 
 
 class _Signed:
-    """What a message claims: bytes, their signature, how it was made, and where the certificate is."""
+    """What a message claims: bytes, their signature, how it was made, where the certificate is, for which name."""
 
-    __slots__ = ("algorithm", "message", "signature", "url")
+    __slots__ = ("algorithm", "chain", "message", "signature", "url")
 
-    def __init__(self, message: bytes, signature: bytes, algorithm: HashAlgorithm, url: str) -> None:
+    def __init__(self, message: bytes, signature: bytes, algorithm: HashAlgorithm, url: str, chain: str = "") -> None:
         self.message = message
         self.signature = signature
         self.algorithm = algorithm
         self.url = url
+        self.chain = chain
 
 
 class _CertificateVerifier:
@@ -60,7 +61,6 @@ class _CertificateVerifier:
     can_sign = False
     unverified = False
     fetches: tuple[Fetch, ...] | None = ()
-    chain = ""
 
     def __init__(self) -> None:
         self._keys: Keys[x509.Certificate] = Keys(_certificate)
@@ -70,7 +70,7 @@ class _CertificateVerifier:
         if not secrets:
             fetched = (request.keys or {}).get(signed.url)
             if fetched is None:
-                wanted = Fetch(signed.url, signed.url, chain=self.chain)
+                wanted = Fetch(signed.url, signed.url, chain=signed.chain)
                 return Rejected(RejectReason.KEY_UNAVAILABLE, fetch=wanted)
             holds = self._holds(self._keys.of(fetched.data), signed, now_ms)
             return Accepted("network") if holds else Rejected(RejectReason.WRONG_SECRET)
@@ -206,7 +206,6 @@ class PaypalVerifier(_CertificateVerifier):
         b"paypal-auth-algo",
     )
     reads = frozenset(_headers)
-    chain = "messageverificationcerts.paypal.com"
 
     def __init__(self, options: PaypalOptions) -> None:
         super().__init__()
@@ -244,4 +243,5 @@ class PaypalVerifier(_CertificateVerifier):
             return stale
         checksum = b"%d" % zlib.crc32(request.body)
         message = b"|".join((transmission, time, self._webhook_id, checksum))
-        return _Signed(message, signature, SHA256(), url)
+        sandbox = "sandbox." if url.split("/")[2].endswith(".sandbox.paypal.com") else ""
+        return _Signed(message, signature, SHA256(), url, f"messageverificationcerts.{sandbox}paypal.com")

@@ -243,6 +243,22 @@ def test_paypals_certificate_needs_a_chain_and_counts_in_its_time():
         assert judge_paypal(paypal(), (), keys=keys, now=now) == verdict
 
 
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        (PAYPAL_URL, "messageverificationcerts.paypal.com"),
+        ("https://api.sandbox.paypal.com/v1/notifications/certs/CERT-1", "messageverificationcerts.sandbox.paypal.com"),
+        ("https://api-m.sandbox.paypal.com/x", "messageverificationcerts.sandbox.paypal.com"),
+        ("https://api.paypal.com/api.sandbox.paypal.com/x", "messageverificationcerts.paypal.com"),
+    ],
+)
+def test_paypals_sandbox_signs_under_a_name_of_its_own(url, name):
+    """Its certificates would never be trusted for the other name."""
+    request = Request(b"POST", b"/", b"", paypal(cert_url=url), b"x")
+    verdict = PaypalVerifier(PaypalOptions(webhook_id="WH")).verify(request, (), NOW)
+    assert (verdict.fetch.url, verdict.fetch.chain) == (url, name)
+
+
 def test_paypals_head_is_judged_before_the_body():
     """Missing, unknown, malformed, foreign, old."""
     assert judge_paypal({}) is RejectReason.MISSING_HEADER
