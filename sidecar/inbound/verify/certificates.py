@@ -29,7 +29,8 @@ from sidecar.model import RejectReason
 
 __all__ = ["PaypalVerifier", "SnsVerifier"]
 
-_SNS_HOST: Final = r"https://sns\.[a-z0-9-]{3,32}\.amazonaws\.com(?:\.cn)?"
+# sns.s3-eu-west-1.amazonaws.com is no region's SNS but somebody's bucket called "sns" at S3.
+_SNS_HOST: Final = r"https://sns\.(?!s3-)[a-z0-9-]{3,32}\.amazonaws\.com(?:\.cn)?"
 SNS_CERTIFICATE: Final = re.compile(_SNS_HOST + r"(?:/[A-Za-z0-9_-]{1,128}){1,4}(?:\.[A-Za-z0-9_-]{1,32}){0,3}\.pem")
 SNS_SUBSCRIBE: Final = re.compile(_SNS_HOST + r"/\?[A-Za-z0-9%&=:._~-]{1,2000}")
 PAYPAL_CERTIFICATE: Final = re.compile(r"https://(?:[a-z0-9-]{1,40}\.){1,3}paypal\.com/[A-Za-z0-9/._-]{1,200}")
