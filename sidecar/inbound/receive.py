@@ -146,9 +146,10 @@ class Receiver:
         handshake = options.handshake
         if handshake is not None and handshake_only:
             intake.trial = not handshake.signed
-        elif handshake is not None and handshake.unsigned_head is not None:
+        elif handshake is not None and not handshake.signed:
             small = head.length is not None and head.length <= HANDSHAKE_BYTES
-            intake.trial = small and handshake.unsigned_head(intake.request)
+            by_head = handshake.unsigned_head
+            intake.trial = small and (head.method in source.tries or (by_head is not None and by_head(intake.request)))
         if not intake.trial:
             rejected = self._precheck(source, intake.request, head)
             if rejected is not None:

@@ -68,8 +68,9 @@ class Source:
         self.handshake = options.handshake
         self.terms = HandshakeTerms(options.verifier, options.handshake_token, options.handshake_allow)
         self.dedup = options.dedup
-        extra = () if options.handshake is None else (m.encode() for m in options.handshake.methods)
-        self.handshake_methods = frozenset(extra) - options.methods
+        shake = options.handshake
+        self.tries = frozenset(m.encode() for m in shake.methods) if shake is not None else frozenset[bytes]()
+        self.handshake_methods = self.tries - options.methods
         self.allow = b", ".join(sorted(options.methods | self.handshake_methods))
         self.reads = options.verifier.reads.union(key_headers(options.dedup), (b"content-type",))
         self.content_type = None if options.content_type is None else options.content_type.lower()

@@ -41,6 +41,20 @@ def test_an_unsigned_handshake_has_a_method_of_its_own():
     assert world.send(head(method=b"PUT"), b"").headers == ((b"Allow", b"GET, POST"),)
 
 
+def test_a_handshake_is_answered_also_where_its_method_is_one_of_the_sources_own():
+    """Whoever writes ``methods = ["GET", "POST"]`` means just that; what is no handshake is verified."""
+    dropbox = {"preset": "dropbox", "handshake": HANDSHAKES["dropbox"], "methods": frozenset({b"GET", b"POST"})}
+    world = World(source(**dropbox))
+    asked = msgspec.structs.replace(head(method=b"GET", query=b"challenge=abc"), length=0)
+    answer = world.send(asked, b"")
+    assert (answer.status, answer.body) == (200, b"abc")
+    assert world.send(msgspec.structs.replace(asked, query=b"challenge=%3Cx%3E"), b"") == UNAUTHORIZED
+    assert world.send(signed("dropbox", b"", method=b"GET"), b"").status == 200
+    assert world.counts() == {("s", "handshake"): 1, ("s", "unauthorized"): 1, ("s", "accepted"): 1}
+    for length in (8193, None):  # nobody reads more than a handshake before it is verified
+        assert world.send(msgspec.structs.replace(asked, length=length), b"x") == UNAUTHORIZED
+
+
 def test_a_signed_handshake_by_another_method_is_verified():
     """HEAD requests may be signed too; one that is no handshake is an event like any other."""
     handshake = Handshake(name="x", respond=lambda _r, _s, _t: HandshakeAnswer(b""), methods=("HEAD",))
