@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import click
 
 from sidecar.cli.app import cli
-from sidecar.cli.stdout import StdoutFailed, discard_stdout, name_stdout
+from sidecar.cli.stdout import StdoutFailed, discard_stdout, fill_closed, name_stdout
 from sidecar.errors import ConfigError, SidecarError
 
 __all__ = ["main"]
@@ -27,6 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit code.
     """
     if arguments is None:
+        fill_closed()
         name_stdout()
     try:
         result = cli.main(args=arguments, prog_name="webhook-sidecar", standalone_mode=False)

@@ -91,7 +91,9 @@ class _Sink:
         self._queue: queue.Queue[str | None] = queue.Queue(_QUEUE_LINES)
         self._thread: threading.Thread | None = None
 
-    def start(self, options: LogOptions, out: IO[str]) -> None:
+    def start(self, options: LogOptions, out: IO[str] | None) -> None:
+        if out is None:  # stderr was closed by whoever started us
+            return
         self.options, self.out = options, out
         self.threshold = LEVELS[options.level]
         self.json = options.format == "json" or (options.format == "auto" and not out.isatty())

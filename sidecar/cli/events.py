@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 from urllib.parse import quote
 
@@ -99,7 +98,7 @@ def events_show(config_path: str | None, *, event: str, only_body: bool, as_json
         if is_terminal():
             say(body.decode("utf-8", "backslashreplace"))
         else:
-            sys.stdout.buffer.write(body)
+            click.echo(body, nl=False)
         return
     try:
         found = connect(config_path).get(f"/api/v1/events/{quote(event, safe='')}")

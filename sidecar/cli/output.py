@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime as dt
 import json
 import os
@@ -47,8 +48,9 @@ _COLOURED = re.compile("(" + "|".join(map(re.escape, _STATES)) + ")")
 
 
 def is_terminal(*, err: bool = False) -> bool:
-    """Whether stdout (or stderr) is a terminal."""
-    return (sys.stderr if err else sys.stdout).isatty()
+    """Whether stdout (or stderr) is a terminal; one that was closed by whoever started us is none."""
+    stream = sys.stderr if err else sys.stdout
+    return stream is not None and stream.isatty()
 
 
 def wants_colour() -> bool:
@@ -91,8 +93,9 @@ def say(text: str) -> None:
 
 
 def note(text: str) -> None:
-    """Write anything else to stderr."""
-    click.echo(clean(text), err=True)
+    """Write anything else to stderr; where nobody reads it, what is done and the exit code stay what they are."""
+    with contextlib.suppress(OSError):
+        click.echo(clean(text), err=True)
 
 
 def emit(value: Any) -> None:
@@ -166,7 +169,7 @@ def confirm(question: str, *, yes: bool) -> None:
     """
     if yes:
         return
-    if not (sys.stdin.isatty() and sys.stderr.isatty()):
+    if not (sys.stdin is not None and sys.stdin.isatty() and is_terminal(err=True)):
         raise click.UsageError(f"{question} Add --yes: there is no terminal to ask on.")
     if not click.confirm(question, err=True):
         raise click.exceptions.Exit(1)

@@ -12,7 +12,7 @@ from sidecar.errors import SidecarError
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
-__all__ = ["StdoutFailed", "discard_stdout", "name_stdout"]
+__all__ = ["StdoutFailed", "discard_stdout", "fill_closed", "name_stdout"]
 
 
 class StdoutFailed(SidecarError):
@@ -35,14 +35,25 @@ class _Stdout(io.FileIO):
             raise StdoutFailed(f"stdout cannot be written: {e.strerror}", "what came out so far is not whole") from e
 
 
+def fill_closed() -> None:
+    """Put /dev/null where stdin, stdout or stderr is closed: else a file of the journal could get the number 2 there."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)  # it gets the lowest number that is free
+
+
 def name_stdout() -> None:
     """Let ``sys.stdout`` raise ``StdoutFailed`` from now on; nothing happens where the process has none."""
     old = sys.stdout
     if old is None:
         return
     raw = _Stdout(old.fileno(), "w", closefd=False)
+    # What the locale's encoding lacks is escaped, as on stderr: a webhook may be in any language.
+    errors = "backslashreplace" if old.errors == "strict" else old.errors
     sys.stdout = io.TextIOWrapper(
-        io.BufferedWriter(raw), encoding=old.encoding, errors=old.errors, line_buffering=old.isatty()
+        io.BufferedWriter(raw), encoding=old.encoding, errors=errors, line_buffering=old.isatty()
     )
 
 

@@ -724,6 +724,35 @@ def test_output_that_nobody_reads_any_more_ends_quietly(daemon):
     assert (result.returncode, result.stderr) == (0, b"")
 
 
+def shell(daemon: Daemon, redirected: str, *arguments: str) -> int:
+    """Run a command with its streams as told; its exit code. No traceback on what is left of them."""
+    command = ["bash", "-c", f'"$@" {redirected}', "bash", sys.executable, "-m", "sidecar", *arguments]
+    env = {**daemon.env, "WEBHOOK_SIDECAR_CONFIG": str(daemon.config)}
+    done = subprocess.run(command, env=env, capture_output=True, timeout=60, check=False)
+    assert b"Traceback" not in done.stdout + done.stderr
+    return done.returncode
+
+
+def test_closed_and_deaf_streams_change_no_exit_code(daemon):
+    event_id = send(daemon)
+    for looking in (("status",), ("events", "ls"), ("events", "show", "--body", event_id), ("tail", "--help")):
+        assert shell(daemon, ">&-", *looking) == 0
+    for redirected in ("2>&-", "2>/dev/full", "2> >(exec <&-; sleep 2)"):
+        assert shell(daemon, redirected, "events", "replay", "wse_00000000000000000000000000") == 3
+        assert shell(daemon, redirected, "status", "--nothing") == 2
+
+
+@pytest.mark.parametrize(("redirected", "closed"), [(">&-", (1,)), ("2>&-", (2,)), ("<&- >&- 2>&-", (0, 1, 2))])
+def test_the_daemon_runs_with_closed_streams(redirected, closed, sink, tmp_path):
+    """And no file of the journal gets a number that others write to."""
+    command = ("bash", "-c", f'exec "$@" {redirected}', "bash", sys.executable, "-m", "sidecar")
+    with Daemon(tmp_path, CONFIG.format(url=sink.url, closed=free_port()), command=command) as running:
+        send(running)
+        for number in closed:
+            assert os.readlink(f"/proc/{running.pid}/fd/{number}") == "/dev/null"
+        assert running.stop() == 0
+
+
 def test_a_copy_is_emptied_on_another_machine(stopped, tmp_path):
     """A volume that a replica left behind: another folder, another configuration, the same promises."""
     daemon, _, _ = stopped

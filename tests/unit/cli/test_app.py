@@ -88,6 +88,19 @@ def test_every_end_has_its_exit_code(monkeypatch, capsys, error, code):
         assert f"error: {error.message}" in err
 
 
+OFFLINE = """
+[admin]
+socket = "admin.sock"
+[sources.s]
+path = "/s"
+verify = "github"
+secrets = [{ value = "x" }]
+destinations = ["app"]
+[destinations.app]
+url = "http://127.0.0.1:9"
+"""
+
+
 def test_a_reader_that_had_enough_is_no_failure():
     code = "from sidecar.__main__ import main; import sys; sys.exit(main(['config', 'init', '--full']))"
     with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=ROOT) as p:
@@ -121,6 +134,58 @@ def test_a_pipe_that_nobody_reads_and_a_closed_stdout_are_quiet(arguments):
         ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *command], stderr=subprocess.PIPE, check=False, cwd=ROOT
     )
     assert (closed.returncode, closed.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize("streams", [">&-", "2>&-", "<&- >&- 2>&-"])
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["check"], 0), (["status"], 69), (["dlq", "rm", "--all"], 69), (["check", "-c", "nothing"], 78)],
+    ids=lambda a: " ".join(a) if isinstance(a, list) else str(a),
+)
+def test_closed_streams_change_no_exit_code(arguments, code, streams, tmp_path):
+    (tmp_path / "config.toml").write_text(OFFLINE)
+    command = ["/bin/sh", "-c", f'exec "$@" {streams}', "sh", sys.executable, "-m", "sidecar", *arguments]
+    done = subprocess.run(
+        command, capture_output=True, check=False, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    assert done.returncode == code
+    assert b"Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("behind", ["/dev/full", "a pipe"])
+def test_what_cannot_be_said_on_stderr_changes_no_exit_code(behind):
+    command = [sys.executable, "-m", "sidecar", "check", "-c", "nothing"]
+    read, stderr = os.pipe()
+    os.close(read)
+    if behind == "/dev/full":
+        os.close(stderr)
+        stderr = os.open(behind, os.O_WRONLY)
+    done = subprocess.run(command, stdout=subprocess.PIPE, stderr=stderr, check=False, cwd=ROOT)
+    os.close(stderr)
+    assert done.returncode == 78
+
+
+def test_no_file_of_ours_takes_the_place_of_a_closed_stream():
+    """LMDB and the interpreter itself write to number 2 when they fail."""
+    code = (
+        "from sidecar.cli.stdout import fill_closed; import os; fill_closed()\n"
+        "fd = os.open('/dev/null', os.O_RDONLY)\n"
+        "raise SystemExit(0 if fd > 2 and all(os.path.samestat(os.fstat(n), os.fstat(fd)) for n in range(3)) else 1)"
+    )
+    command = ["/bin/sh", "-c", 'exec "$@" <&- >&- 2>&-', "sh", sys.executable, "-c", code]
+    assert subprocess.run(command, check=False, cwd=ROOT).returncode == 0
+
+
+@pytest.mark.parametrize("encoding", ["latin-1", "cp1252", "utf-8"])
+def test_what_the_locale_cannot_write_is_escaped(encoding):
+    code = (
+        "from sidecar.cli.stdout import name_stdout; name_stdout()\n"
+        "from sidecar.cli.output import say; say('\\u00e9 \\u6f22')"
+    )
+    env = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, cwd=ROOT, env=env)
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert done.stdout == "é 漢\n".encode(encoding, "backslashreplace")
 
 
 def test_the_reference_pages_are_current():
