@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 from sidecar.admin.views import mask_headers, mask_query
@@ -47,7 +48,12 @@ class Echo:
             raise SidecarError(f"--with-echo: cannot listen on {self.address}: {e}", "name another address") from None
         bound = self._server.sockets[0].getsockname()
         self.address = f"{bound[0]}:{bound[1]}"
-        self._write(f"echo backend on http://{self.address}")
+        self._show(f"echo backend on http://{self.address}")
+
+    def _show(self, text: str) -> None:
+        """Write it, if anybody reads; a webhook is answered all the same, else it would come again and again."""
+        with contextlib.suppress(OSError, SidecarError):
+            self._write(text)
 
     async def close(self) -> None:
         """Stop listening."""
@@ -70,7 +76,7 @@ class Echo:
         pairs = [(n, v.strip()) for n, _, v in (line.partition(b":") for line in lines)]
         headers = {n.lower(): v for n, v in pairs}
         body = await _read_body(reader, headers)
-        self._write(_shown(request, pairs, headers, body))
+        self._show(_shown(request, pairs, headers, body))
         writer.write(_ANSWER)
         await writer.drain()
         return headers.get(b"connection", b"").lower() != b"close"

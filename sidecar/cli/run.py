@@ -10,6 +10,7 @@ import click
 
 from sidecar.cli.options import config_option
 from sidecar.cli.output import is_terminal, note, say
+from sidecar.errors import SidecarError
 
 __all__ = ["run"]
 
@@ -49,4 +50,5 @@ async def _echo_and_tell(config_path: str | None, address: str) -> None:
     if settings.server.tls is None:
         line = paste_line(settings.server.listen, settings.sources, secrets.token_hex(12), Clock().wall_ms())
         if line is not None:
-            say(f"try it, in another terminal:\n\n{line}\n")
+            with contextlib.suppress(OSError, SidecarError):  # nobody reads along
+                say(f"try it, in another terminal:\n\n{line}\n")

@@ -12,7 +12,10 @@ import sys
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from tests.support.daemon import free_port
+import pytest
+
+from tests.support.daemon import Daemon, eventually, free_port
+from tests.support.senders import github
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "config.example.toml"
 
@@ -76,3 +79,22 @@ def test_the_line_to_paste_is_acknowledged_and_arrives_once(tmp_path):
         process.communicate()
     assert "--> POST" not in rest, "the second paste must not arrive"
     assert '"left_pending":0' in rest
+
+
+@pytest.mark.parametrize("redirected", ["> >(true)", ">/dev/full"])
+def test_nobody_has_to_read_what_the_echo_prints(redirected, tmp_path):
+    """``run --with-echo | head -1``, or onto a full disk: webhooks are taken and delivered all the same."""
+    port = free_port()
+    config = f"""
+[sources.s]
+path = "/s"
+verify = "github"
+secrets = [{{ value = "first" }}]
+destinations = ["echo"]
+[destinations.echo]
+url = "http://127.0.0.1:{port}"
+"""
+    run = f'exec "$@" --with-echo 127.0.0.1:{port} {redirected}'
+    with Daemon(tmp_path, config, command=("bash", "-c", run, "bash", sys.executable, "-m", "sidecar")) as daemon:
+        assert daemon.post("/s", b"{}", github(b"{}", "first"))[0] == 200
+        eventually(lambda: daemon.metric("settled_total", destination="echo", outcome="delivered") == 1)

@@ -8,6 +8,7 @@ import socket
 import pytest
 
 from sidecar.cli.echo import Echo
+from sidecar.cli.stdout import StdoutFailed
 from sidecar.errors import SidecarError
 
 HEAD = (
@@ -52,6 +53,19 @@ async def test_each_webhook_is_printed_with_secrets_masked_and_answered_200(echo
     assert "    hi" in second
     assert "canary" not in first + second
     assert "\x1b" not in first + second
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(28, "No space left on device"), StdoutFailed("stdout")])
+async def test_what_cannot_be_shown_is_answered_all_the_same(error):
+    """``run --with-echo | head -1``: the daemon has to go on, and the delivery is done."""
+
+    def write(text: str) -> None:
+        raise error
+
+    deaf = Echo("127.0.0.1:0", write)
+    await deaf.start()
+    assert (await ask(deaf, HEAD + b"Content-Length: 0\r\n\r\n")).startswith(b"HTTP/1.1 200 OK")
+    await deaf.close()
 
 
 async def test_a_long_body_is_cut(echo, shown):
