@@ -36,6 +36,8 @@ def events_ls(config_path: str | None, *, as_json: bool, limit: int, cursor: str
     "Did we get order 123?": events ls --key 123. A no says how far it looked and what was refused meanwhile.
     """
     filters = filters_of(given)
+    if cursor and not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 15):
+        raise click.UsageError(f'--cursor: got "{cursor}"; expected the number that a list ended with')
     try:
         page = connect(config_path).get("/api/v1/events", {**filters, "limit": limit, "cursor": cursor})
     except DaemonUnreachable:

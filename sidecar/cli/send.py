@@ -71,10 +71,10 @@ def send(
 
 
 def _header(text: str) -> tuple[str, str]:
-    name, colon, value = text.partition(":")
-    if not colon or not name.strip():
-        raise click.UsageError(f'--header: got "{text}"; expected NAME:VALUE')
-    return name.strip(), value.strip()
+    name, colon, value = (part.strip() for part in text.partition(":"))
+    if not (colon and name and name.isascii() and name.isprintable()) or any(mark in value for mark in "\r\n\0"):
+        raise click.UsageError(f'--header: got "{text}"; expected NAME:VALUE in one line, the name in ASCII')
+    return name, value
 
 
 def _show(result: dict[str, Any]) -> None:
@@ -152,7 +152,7 @@ class _Sender:
             raise DaemonUnreachable(f"{self._server.listen} does not answer: {e}", "webhook-sidecar run") from None
         finally:
             connection.close()
-        refused = self._bad or (self._stale and self._source.verifier.tolerance_ms is not None)
+        refused = self._bad or (self._stale and self._is_refused(method, headers, body))
         masked = self._source.verifier.masked
         return {
             "method": method,
@@ -166,6 +166,20 @@ class _Sender:
             "expected": response.status == 401 if refused else 200 <= response.status < 300,
         }
 
+    def _is_refused(self, method: str, headers: list[tuple[bytes, bytes]], body: bytes) -> bool:
+        """Whether the source itself refuses what is sent: where no time is signed, an old one changes nothing."""
+        from sidecar.inbound.verify import Rejected, Request  # noqa: PLC0415
+
+        source = self._source
+        lower = {name.lower(): value for name, value in headers}
+        request = Request(method.encode(), source.path, b"", lower, body, self._url())
+        secrets = (self._secret,) if self._secret is not None else ()
+        return isinstance(source.verifier.verify(request, secrets, self._clock.wall_ms()), Rejected)
+
+    def _url(self) -> bytes | None:
+        source = self._source
+        return source.public_url + source.path if source.public_url is not None else None
+
     def _now_ms(self) -> int:
         """The moment to sign at."""
         now_ms = self._clock.wall_ms()
@@ -177,10 +191,9 @@ class _Sender:
         source, now_ms = self._source, self._now_ms()
 
         def signed(secret: Secret, over: bytes) -> list[tuple[bytes, bytes]]:
-            url = source.public_url + source.path if source.public_url is not None else None
             return sign_request(
                 source.verifier, secret, over, now_ms,
-                preset=self._preset, unique_id=unique_id, extra=self._extra, method=method, path=source.path, url=url,
+                preset=self._preset, unique_id=unique_id, extra=self._extra, method=method, path=source.path, url=self._url(),
             )  # fmt: skip
 
         secret = self._secret or Secret("none", b"")

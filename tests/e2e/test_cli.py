@@ -70,6 +70,16 @@ path = "/basic"
 verify = {{ scheme = "basic" }}
 secrets = [{{ value = "user:pass" }}]
 destinations = ["app"]
+[sources.linear]
+path = "/linear"
+verify = "linear"
+secrets = [{{ value = "cli-secret" }}]
+destinations = ["app"]
+[sources.mailgun]
+path = "/mailgun"
+verify = "mailgun"
+secrets = [{{ value = "cli-secret" }}]
+destinations = ["app"]
 [sources.open]
 path = "/open"
 verify = "none"
@@ -150,6 +160,13 @@ def test_a_bad_signature_gets_its_401_and_that_is_what_is_expected(source, daemo
 def test_a_stale_one_gets_its_401(source, daemon):
     (row,) = rows(daemon, "send", "--source", source, "--stale")
     assert (row["status"], row["expected"]) == (401, True)
+
+
+@pytest.mark.parametrize("source", ["linear", "mailgun"])
+def test_a_stale_one_gets_its_401_where_the_time_is_inside_the_body(source, daemon):
+    (row,) = rows(daemon, "send", "--source", source, "--stale")
+    assert (row["status"], row["expected"]) == (401, True)
+    assert rows(daemon, "send", "--source", source)[0]["status"] == 200
 
 
 def test_stale_where_no_time_is_signed_is_accepted(daemon):
@@ -266,6 +283,11 @@ def test_a_long_list_goes_on_with_its_cursor(daemon):
         ("dlq", "replay", "--all", "--to", "nobody"),
         ("dlq", "ls", "--reason", "bad luck"),
         ("dlq", "ls", "--cursor", "x"),
+        ("events", "ls", "--cursor", "x"),
+        ("events", "ls", "--cursor", "-1"),
+        ("send", "--source", "github", "-H", "no colon"),
+        ("send", "--source", "github", "-H", "X-\u00c9: a"),
+        ("send", "--source", "github", "-H", "X-A: a\nX-B: b"),
         ("journal", "empty", "--wait", "soon"),
         ("config", "init", "--preset", "nobody"),
         ("nothing",),
@@ -529,6 +551,8 @@ def test_those_that_look_read_the_journal_itself(stopped):
     assert "none in 3 events since " in call(daemon, "events", "ls", "--contains", "order-123")[0]
     assert rows(daemon, "events", "show", delivered[:29])[0]["body"] == "offline"
     call(daemon, "events", "show", "nothing", code=3)
+    for cursor in ("x", "-1", "9" * 16):
+        assert "--cursor" in call(daemon, "events", "ls", "--cursor", cursor, code=2)[1]
     assert [r["event_id"] for r in rows(daemon, "dlq", "ls")] == [gone]
     assert rows(daemon, "dlq", "show", gone)[0]["reason"] == "rejected"
     call(daemon, "dlq", "show", "wse_00000000000000000000000000", code=3)
@@ -681,7 +705,7 @@ def test_a_bad_configuration_is_78_for_every_command_that_reads_it(tmp_path, sin
 
 def test_config_is_written_shown_and_described(daemon, tmp_path):
     out, err = call(daemon, "check")
-    assert "9 sources, 2 destinations" in out
+    assert "11 sources, 2 destinations" in out
     assert "warning: " in err, "literal secrets warn"
     assert rows(daemon, "check")[0]["ok"] is True
     assert "cli-secret" not in call(daemon, "config", "show", "--origin")[0]
