@@ -22,8 +22,8 @@ class Watcher:
     Args:
         files: As the settings name them (``Settings.watched``).
         changed: Reloads, and hands the files of the new settings to ``watch``; after a failed load those of the
-            running settings and of the ``InvalidConfig``, so that what was missing is noticed when it comes. The
-            same content is not tried again.
+            ``InvalidConfig`` to ``watch_also``, so that what was missing is noticed when it comes. The same content
+            is not tried again.
         sleep: Waits for so many seconds; tests hand in their own.
     """
 
@@ -41,6 +41,10 @@ class Watcher:
     def watch(self, files: Iterable[WatchedFile]) -> None:
         """Watch these files from now on; of two entries for one path the last one counts."""
         self._seen = {file.path: file.digest for file in files}
+
+    def watch_also(self, files: Iterable[WatchedFile]) -> None:
+        """Watch these files, too. Of the others what was seen last counts: their change was a reason to try, once."""
+        self._seen = {**self._seen, **{file.path: file.digest for file in files}}
 
     async def run(self) -> None:
         """Look, call back, wait; until cancelled."""

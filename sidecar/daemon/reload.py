@@ -64,7 +64,7 @@ class Reload:
                 later = restart_needed(old, new)
                 await self._apply(new)
             except (ConfigError, SidecarError, ssl.SSLError, ValueError, OSError) as e:
-                return self._refused(old, e)
+                return self._refused(e)
             except Exception:  # a bug: whoever asked meets it, but nobody may wait for the end of the reload
                 self._metrics.reload_ok.set(0)
                 self._notifier.ready("a reload failed on a bug: see the log")
@@ -77,12 +77,12 @@ class Reload:
             self._notifier.ready(doing(new))
             return ReloadResult(ok=True, restart_needed=tuple(later))
 
-    def _refused(self, old: Settings, error: Exception) -> ReloadResult:
+    def _refused(self, error: Exception) -> ReloadResult:
         problems = error.problems if isinstance(error, ConfigError) else ()
         said, hint = (error.message, error.hint) if isinstance(error, SidecarError) else (str(error), "")
         self._metrics.reload_ok.set(0)
         if isinstance(error, InvalidConfig):
-            self._watcher.watch((*old.watched, *error.watched))
+            self._watcher.watch_also(error.watched)
         _log.error(
             "reload refused: the old configuration stays in force",
             problems=len(problems),

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.config.watch import POLL_S
 from tests.support.backends import make_certificates
 from tests.support.daemon import Daemon, eventually, free_port
 from tests.support.senders import Answer, Raw, framed, fresh_id, github
@@ -141,6 +142,24 @@ def test_nothing_changes_when_anything_is_wrong(sink, tmp_path):
         daemon.config.write_text(good)
         eventually(lambda: daemon.metric("config_last_reload_successful") == 1, POLLED_S, "healed by itself")
         assert send(daemon).status == 200
+
+
+def test_what_changes_beside_a_broken_configuration_is_tried_once(sink, tmp_path):
+    """A secret is rotated while the configuration is broken: both are taken when it is whole again."""
+    secret = tmp_path / "secret"
+    replace(secret, b"first\n")
+    with Daemon(tmp_path, config({"app": sink.url}, secret=f'{{ file = "{secret}" }}')) as daemon:
+        good = daemon.config.read_text()
+        daemon.config.write_text("[server")
+        assert reload(daemon)[0] == 422
+        refused = "reload refused: the old configuration stays in force"
+        replace(secret, b"second\n")
+        eventually(lambda: len(daemon.logged(refused)) == 2, POLLED_S, "the change was a reason to try")
+        time.sleep(2.2 * POLL_S)
+        assert len(daemon.logged(refused)) == 2
+        assert send(daemon, "first").status == 200
+        daemon.config.write_text(good)
+        eventually(lambda: send(daemon, "second").status == 200, POLLED_S)
 
 
 def test_a_change_that_needs_a_restart_is_named_and_the_rest_taken(sink, tmp_path):

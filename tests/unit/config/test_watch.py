@@ -92,6 +92,24 @@ async def test_of_two_entries_for_one_path_the_last_counts(tmp_path: Path) -> No
     assert await watcher.look() == []
 
 
+async def test_files_that_are_added_change_nothing_about_the_others(tmp_path: Path) -> None:
+    """A secret that changes while the configuration is broken: one try, and not one every five seconds."""
+    config, secret = tmp_path / "config", tmp_path / "secret"
+    config.write_text("good")
+    secret.write_text("1")
+    changes = Changes()
+    watcher = Watcher(watched(config, secret), changes)
+    config.write_text("broken")
+    assert await watcher.look() == [str(config)]
+    watcher.watch_also(watched(config))
+    secret.write_text("2")
+    assert await watcher.look() == [str(secret)]
+    watcher.watch_also(watched(config))
+    assert await watcher.look() == []
+    config.write_text("good")
+    assert await watcher.look() == [str(config)]
+
+
 async def test_a_reload_in_the_middle_of_a_look_knows_better(tmp_path: Path) -> None:
     a = tmp_path / "a"
     a.write_text("1")
