@@ -298,6 +298,7 @@ class Daemon:
         destinations = self.dispatcher.prepare(new.destinations)
         await self.journal.register_live(*extracts.names(new))
         self.receiver.configure(new.sources, new.server.trusted_proxies)
+        self.listener.configure(new.server.options.authorities)
         self.keys.want(extracts.fetches(new))
         self.dispatcher.take_over(destinations, routes=extracts.routes(new), max_buffered_bytes=new.max_buffered_bytes)
         fresh_token = self._admin.configure(extracts.token(new))

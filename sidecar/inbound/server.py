@@ -10,6 +10,8 @@ import asyncio
 import contextlib
 import ssl as ssl_module
 
+import msgspec
+
 from sidecar.clock import Clock
 from sidecar.inbound.ack import Answer, error_answer
 from sidecar.inbound.application import Admit, Application, Head, ServerOptions
@@ -55,6 +57,10 @@ class Listener:
     def buffered_bytes(self) -> int:
         """Body bytes received or waiting for their answer."""
         return self._shared.budget.used
+
+    def configure(self, authorities: frozenset[bytes]) -> None:
+        """Take over, from the next request on, which names are ours; see ``ServerOptions.authorities``."""
+        self._shared.options = msgspec.structs.replace(self._shared.options, authorities=authorities)
 
     async def start(self, listen: str, *, ssl: ssl_module.SSLContext | None = None) -> None:
         """Begin to accept on one more address.

@@ -144,6 +144,24 @@ def test_nothing_changes_when_anything_is_wrong(sink, tmp_path):
         assert send(daemon).status == 200
 
 
+def test_new_public_names_decide_about_absolute_targets(sink, tmp_path):
+    """On connections that are open as well."""
+    with Daemon(tmp_path, config({"app": sink.url}), server='public_url = "https://old.example"') as daemon:
+        body = b"{}"
+        signed = "".join(f"{name}: {value}\r\n" for name, value in github(body, "one", fresh_id()).items())
+
+        def sent(raw: Raw, host: str) -> int:
+            head = f"POST http://{host}/github HTTP/1.1\r\nHost: {host}\r\n{signed}Content-Length: 2\r\n\r\n"
+            return raw.send(head.encode() + body).answer().status
+
+        with Raw(daemon.port) as open_one:
+            assert sent(open_one, "old.example") == 200
+            daemon.write(config({"app": sink.url}), server='public_url = "https://new.example"')
+            assert reload(daemon)[1]["restart_needed"] == []
+            assert sent(open_one, "new.example") == 200
+            assert sent(open_one, "old.example") == 421
+
+
 def test_what_changes_beside_a_broken_configuration_is_tried_once(sink, tmp_path):
     """A secret is rotated while the configuration is broken: both are taken when it is whole again."""
     secret = tmp_path / "secret"
