@@ -83,5 +83,5 @@ def _from_har(data: bytes) -> Recorded:
         body = base64.b64decode(text, validate=True) if posted.get("encoding") == "base64" else text.encode()
         path, _, query = _target(asked["url"].encode())
         return Recorded(asked["method"].encode(), path, query, headers, body)
-    except (ValueError, KeyError, IndexError, TypeError, AttributeError, binascii.Error):
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RecursionError, binascii.Error):
         raise UsageError("the file is no HAR: expected an entry with request.method, url, headers, postData") from None

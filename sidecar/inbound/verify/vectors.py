@@ -74,18 +74,24 @@ def prepare(case: Case) -> tuple[Verifier, Request, tuple[Secret, ...], int]:
         url=target,
     )
     texts = [case.secret, *case.extra_secrets]
-    names = [case.params.get("key", "1"), *map(str, range(2, len(texts) + 1))]
+    names = [msgspec.convert(case.params.get("key", "1"), str), *map(str, range(2, len(texts) + 1))]
     secrets = [Secret(name, text.encode()) for name, text in zip(names, texts, strict=True)]
     if "secondary_key" in case.params:
-        secrets = [Secret("primary", texts[0].encode()), Secret("secondary", case.params["secondary_key"].encode())]
+        second = msgspec.convert(case.params["secondary_key"], str)
+        secrets = [Secret("primary", texts[0].encode()), Secret("secondary", second.encode())]
     verifier = compile_scheme(with_params(PRESETS[case.provider].scheme, case.params))
     return verifier, request, tuple(secrets), int((case.now or 0) * 1000)
 
 
 def with_params(scheme: SchemeOptions, params: Mapping[str, Any]) -> SchemeOptions:
-    """The options with those params that are options of their scheme."""
-    own = {field.name for field in msgspec.structs.fields(scheme)}
-    return msgspec.structs.replace(scheme, **{name: value for name, value in params.items() if name in own})
+    """The options with those params that are options of their scheme.
+
+    Raises:
+        ValidationError: One has another type than its option.
+    """
+    own = {field.name: field.type for field in msgspec.structs.fields(scheme)}
+    given = {name: msgspec.convert(value, own[name]) for name, value in params.items() if name in own}
+    return msgspec.structs.replace(scheme, **given)
 
 
 def run_case(case: Case) -> Literal[True] | str:
@@ -98,7 +104,10 @@ def run_case(case: Case) -> Literal[True] | str:
         return "unknown preset"
     try:
         verifier, request, secrets, now_ms = prepare(case)
-    except ValueError as error:  # its packages are not installed, or its params contradict each other
+    except (
+        ValueError,
+        msgspec.ValidationError,
+    ) as error:  # its packages are not installed, or its params make no sense
         return str(error)
     verdict = verifier.verify(request, secrets, now_ms)
     if isinstance(verdict, Rejected):

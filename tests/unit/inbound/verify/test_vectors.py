@@ -44,6 +44,23 @@ def test_a_case_that_cannot_be_prepared_says_why():
     assert run_case(wrong) == "key_api: https only"
 
 
+@pytest.mark.parametrize(
+    ("provider", "params"),
+    [
+        ("github", {"header": 5}),
+        ("pusher", {"key": 5}),
+        ("box", {"secondary_key": [1]}),
+        ("rfc9421", {"alg": "none"}),
+        ("paypal", {"webhook_id": None}),
+    ],
+)
+def test_params_of_another_type_than_their_option_are_told(provider, params):
+    """In the file of a person they are a slip of the pen, and no bug."""
+    case = next(c for c in CASES if c.provider == provider and c.expect == "accept")
+    told = run_case(msgspec.structs.replace(case, params={**case.params, **params}))
+    assert str(told).startswith(("Expected `", "Invalid enum value 'none'"))
+
+
 def test_an_unknown_preset_is_called_so():
     """Neither right nor wrong."""
     assert run_case(msgspec.structs.replace(CASES[0], provider="nobody")) == "unknown preset"
