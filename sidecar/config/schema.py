@@ -233,8 +233,8 @@ class Dedup(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         str | None,
         DEDUP_KEY,
         Meta(
-            description="header:NAME, json:/pointer, several of these with blanks between, body or none. Left out: the "
-            "preset's, without a preset none."
+            description="header:NAME, json:/pointer, several of these with blanks between, body (its bytes; of a form "
+            "what the signature covers) or none. Left out: the preset's, without a preset none."
         ),
     ] = None
     ttl: Annotated[

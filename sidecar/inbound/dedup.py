@@ -123,7 +123,9 @@ def extract(
     return body if kind == "body" else None
 
 
-def claim(source: str, options: DedupOptions, key: bytes | None, body: bytes) -> Claim | None:
+def claim(
+    source: str, options: DedupOptions, key: bytes | None, body: bytes, covered: bytes | None = None
+) -> Claim | None:
     """Make the claim that the journal stores with the event.
 
     Args:
@@ -131,6 +133,8 @@ def claim(source: str, options: DedupOptions, key: bytes | None, body: bytes) ->
         options: The source's.
         key: What ``extract`` found.
         body: As received.
+        covered: What the signature covers of a body that can be written in several ways (a form); it stands for the
+            body as identity, and for a signed key that could not be read. None = the very bytes are signed.
 
     Returns:
         None when the event is not deduplicated.
@@ -139,13 +143,13 @@ def claim(source: str, options: DedupOptions, key: bytes | None, body: bytes) ->
     if kind == "none":
         return None
     if key is None:
-        if options.missing != "body":
+        if options.missing != "body" and not (options.key_signed and covered is not None):
             return None
         kind = "body"
     body_digest = blake2b(body, digest_size=16).digest()
     # One letter per kind of identity and everything of fixed length first, so that no two can be read as each other.
     if kind == "body":
-        identity = b"b" + body_digest
+        identity = b"b" + (body_digest if covered is None else blake2b(covered, digest_size=16).digest())
     elif options.key_signed:
         identity = b"s" + (key or b"")
     else:

@@ -297,7 +297,8 @@ class Receiver:
         def done(result: Appended | Duplicate | Refusal) -> None:
             self._stored(intake, event, result, missing=missing)
 
-        self._journal.append(event, claim(source.name, dedup, key, body), options.ack, done)
+        covered = source.covered(request) if source.covered is not None else None
+        self._journal.append(event, claim(source.name, dedup, key, body, covered), options.ack, done)
 
     def _stored(self, intake: Intake, event: Event, result: Appended | Duplicate | Refusal, *, missing: bool) -> None:
         name, m = intake.source.name, self._metrics

@@ -59,6 +59,11 @@ class KeyedVerifier(abc.ABC):
         del secret, now_ms
         return body
 
+    def covered(self, request: Request) -> bytes | None:
+        """What the signature covers of an accepted body: the same for every way to write it. None = its very bytes."""
+        del request
+        return None
+
     def verify(self, request: Request, secrets: Sequence[Secret], now_ms: int) -> Verdict:
         """Every message must have its signature; see ``Verifier``."""
         claimed = self.claimed(request, now_ms)

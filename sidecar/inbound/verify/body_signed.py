@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 from sidecar.inbound.verify.bespoke import Claimed, KeyedVerifier
 from sidecar.inbound.verify.digests import decode_digest, digest_pattern, encode_digest
-from sidecar.inbound.verify.form import is_form, parse_form
+from sidecar.inbound.verify.form import first_field, is_form, parse_form
 from sidecar.inbound.verify.handshakes.handshake import BRAINTREE_CHALLENGE
 from sidecar.inbound.verify.jsonfield import read_document
 from sidecar.inbound.verify.keys import Keys, derive_key
@@ -81,6 +81,10 @@ class AdyenVerifier(_InBody):
             pairs.append(((_adyen_message(item),), decode_digest("base64", text.encode())))
         return [Claimed("sha256", pairs)]
 
+    def covered(self, request: Request) -> bytes | None:
+        """The texts of all items; see ``KeyedVerifier``."""
+        return b"\n".join(sorted(map(_adyen_message, _adyen_items(read_document(request.body)))))
+
     def sign_body(self, body: bytes, secret: Secret, now_ms: int) -> bytes:
         """Put a signature into every item."""
         del now_ms
@@ -144,6 +148,11 @@ class MailgunVerifier(_InBody):
         found = [decode_digest("hex", text) for text in texts if _HEX_SHA256.fullmatch(text)]
         return [Claimed("sha256", [((stamp + token,), signature)]) for signature in found] or MALFORMED
 
+    def covered(self, request: Request) -> bytes | None:
+        """Timestamp and token, in a form as in JSON; see ``KeyedVerifier``."""
+        part = _mailgun_part(request) or {}
+        return b"".join(_text(part.get(name)).encode() for name in _MAILGUN_NAMES[:2])
+
     def sign_body(self, body: bytes, secret: Secret, now_ms: int) -> bytes:
         """Put a fresh signature over the body's own token into it."""
         document = read_document(body)
@@ -205,6 +214,10 @@ class BraintreeVerifier(_InBody):
         ours = [pair[2] for pair in (p.partition(b"|") for p in pairs.split(b"&")) if pair[0] == self.public_key]
         found = [decode_digest("hex", text) for text in ours[:8] if _HEX_SHA1.fullmatch(text)]
         return [Claimed("sha1", [((payload, payload + b"\n"), signature)]) for signature in found] or MALFORMED
+
+    def covered(self, request: Request) -> bytes | None:
+        """The payload, with or without its last line end; see ``KeyedVerifier``."""
+        return (first_field(request.body, b"bt_payload") or b"").rstrip(b"\n")
 
     def sign_body(self, body: bytes, secret: Secret, now_ms: int) -> bytes:
         """Wrap XML as Braintree does."""

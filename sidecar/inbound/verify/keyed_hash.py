@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import msgspec
@@ -85,6 +85,7 @@ class HmacVerifier:
         self._key_header = lower(header_names(options.key_header)) if options.key_header else ()
         self._bound = {name: lower(header_names(header)) for name, header in options.secret_headers.items()}
         self._form_field = options.form_field.encode()
+        self.covered: Callable[[Request], bytes | None] | None = self._form_body if self._form_field else None
         self._digest = _prefixed_digest if options.keyed == "prefix" else hmac.digest
         self._url_decode = frozenset(character.encode() for character in options.url_decode)
         self._as_is = not (self._form_field or self._url_decode)

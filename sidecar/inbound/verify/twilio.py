@@ -56,6 +56,11 @@ class TwilioVerifier(KeyedVerifier):
             return fields
         return [Claimed(algorithm, [(tuple(url + fields for url in _spellings(request.url or b"")), signature)])]
 
+    def covered(self, request: Request) -> bytes | None:
+        """The fields of a form, whatever their order and escapes; see ``KeyedVerifier``."""
+        fields = _fields(request) if is_form(request.headers.get(b"content-type", b"")) else None
+        return fields if isinstance(fields, bytes) else None
+
     def sign(self, request: Request, secret: Secret, now_ms: int) -> Headers:
         """Sign forms as Twilio does; other bodies only where the query has their hash."""
         del now_ms

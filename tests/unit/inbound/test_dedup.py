@@ -183,6 +183,22 @@ def test_a_missing_key_is_accepted_or_replaced_by_the_body():
     assert claim("s", DedupOptions(key="none", missing="body"), None, b"1") is None
 
 
+def test_what_is_covered_stands_for_a_body_that_can_be_written_in_several_ways():
+    """And for a signed key that could not be read; an unsigned one stays as it is."""
+    options = DedupOptions(key="body")
+    a = claim("s", options, b"1", b"1", b"same")
+    assert same(a, claim("s", options, b"2", b"2", b"same"))
+    assert not same(a, claim("s", options, b"1", b"1", b"other"))
+    assert a.body_digest != claim("s", options, b"2", b"2", b"same").body_digest
+    signed = DedupOptions(key="json:/id", key_signed=True)
+    assert same(claim("s", signed, None, b"1", b"same"), claim("s", signed, None, b"2", b"same"))
+    assert same(claim("s", signed, b"k", b"1", b"same"), claim("s", signed, b"k", b"2", b"other"))
+    assert claim("s", signed, None, b"1") is None
+    assert claim("s", HEADER, None, b"1", b"same") is None
+    assert not same(claim("s", HEADER, b"k", b"1", b"same"), claim("s", HEADER, b"k", b"2", b"same"))
+    assert claim("s", DedupOptions(key_signed=True), None, b"1", b"same") is None
+
+
 def test_a_key_that_looks_like_a_body_digest_is_no_body():
     """The two kinds of identity are apart."""
     signed = DedupOptions(key="header:X", key_signed=True)

@@ -1,5 +1,7 @@
 """One request goes from its head to its answer; nothing unproven reaches the journal, and nothing is told outside."""
 
+import json
+
 import msgspec
 import pytest
 
@@ -7,7 +9,8 @@ from sidecar.inbound import telling
 from sidecar.inbound.ack import error_answer
 from sidecar.inbound.application import Admit
 from sidecar.inbound.dedup import DedupOptions
-from sidecar.inbound.verify import PRESETS, HmacOptions, Secret, TokenOptions, compile_scheme, sign_request
+from sidecar.inbound.verify import PRESETS, HmacOptions, Request, Secret, TokenOptions, compile_scheme, sign_request
+from sidecar.inbound.verify.options import BraintreeOptions
 from sidecar.journal.types import Duplicate
 from sidecar.model import ACK_DEFAULT, AckTemplate, Refusal, RejectReason
 from tests.support.receiving import BODY, NOW, OPEN, SECRET, UNAUTHORIZED, World, head, signed, source
@@ -131,6 +134,44 @@ def test_an_underscore_twin_is_never_read():
     h = signed("github")
     twin = [(n.replace(b"-", b"_"), v) for n, v in h.headers[1:]]
     assert World(source(preset="github")).send(head(headers=twin)) == UNAUTHORIZED
+
+
+def written_otherwise():
+    """One signed webhook each, and what somebody who captured it can make of it without the secret."""
+    form = [(b"Content-Type", b"application/x-www-form-urlencoded")]
+    braintree = compile_scheme(BraintreeOptions(public_key="ours"))
+    body = braintree.sign_body(b"<xml/>", SECRET, NOW)
+    yield braintree, DedupOptions(key="body", key_signed=True), [
+        (body, form), (body + b"&", form), (b"&&" + body, form), (body.replace(b"%0A", b""), form),
+        (b"&".join(reversed(body.split(b"&"))), form), (body.replace(b"bt_payload", b"%62t_payload"), form),
+    ]  # fmt: skip
+    mailgun = compile_scheme(PRESETS["mailgun"].scheme)
+    made = mailgun.sign_body(b'{"signature":{"token":"t"}}', SECRET, NOW)
+    fields = "&".join(f"{k}={v}" for k, v in json.loads(made)["signature"].items()).encode()
+    yield mailgun, DedupOptions(key="json:/signature/token", key_signed=True), [
+        (fields, form), (fields + b"&recipient=evil", form), (fields + b"&recipient=worse", form),
+    ]  # fmt: skip
+    twilio, by_body = compile_scheme(PRESETS["twilio"].scheme), DedupOptions(key="body")
+    sent = sign_request(
+        twilio, SECRET, b"b=2&a=1", NOW, extra=[("Content-Type", form[0][1].decode())], url=b"https://h/in"
+    )
+    yield twilio, by_body, [(text, sent) for text in (b"b=2&a=1", b"a=1&b=2", b"a=%31&b=2&")]
+    gitea = compile_scheme(PRESETS["gitea"].scheme)
+    (signature,) = gitea.sign(Request(b"POST", b"/in", b"", {}, b"{}"), SECRET, NOW)
+    yield gitea, by_body, [
+        (b"{}", [signature]), (b"payload=%7B%7D", [signature, *form]), (b"payload=%7b}&", [signature, *form]),
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("verifier", "dedup", "sent"), [*written_otherwise()], ids=["braintree", "mailgun", "twilio", "gitea"]
+)
+def test_a_captured_webhook_is_itself_however_it_is_written(verifier, dedup, sent):
+    """Where the signature does not cover the very bytes, those cannot tell one event from another."""
+    world = World(source(verifier=verifier, dedup=dedup, public_url=b"https://h"))
+    for body, headers in sent:
+        assert world.send(head(headers=headers), body).status == 200
+    assert len({claim.digest for _, claim, _ in world.journal.appended}) == 1
 
 
 # --- refusals

@@ -213,7 +213,7 @@ PRESETS = (
         sample=b'{"signature":{"token":"{id}"},"event-data":{"event":"delivered","id":"{id}"}}',
         notes=(
             "Only timestamp and token are signed, not the event: ask the API before you act on money.",
-            "Routes post forms: set `dedup.key` to `body` for them. A multipart form cannot be verified.",
+            "Routes post forms, which are told apart by timestamp and token. A multipart form cannot be verified.",
         ),
     ),
     Preset(

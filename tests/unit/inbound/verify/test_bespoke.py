@@ -33,6 +33,11 @@ class Lines(KeyedVerifier):
 LINES = Lines(Keys(lambda value: value or "is empty"))
 
 
+def test_a_scheme_covers_the_very_bytes_unless_it_says_otherwise():
+    """Then they tell one event from another."""
+    assert LINES.covered(Request(b"POST", b"/", b"", {}, b"x")) is None
+
+
 def line(text, key=NEW.value, signed=None):
     return b"%b %b" % (text, hmac.digest(key, text if signed is None else signed, "sha256").hex().encode())
 

@@ -190,6 +190,24 @@ def test_mailgun_signs_its_own_samples_only():
     assert MAILGUN.secret_problem(b"") == "is empty"
 
 
+def test_what_is_covered_is_the_same_for_every_spelling():
+    """Of accepted bodies; of another webhook it is something else."""
+    form = {**FORM}
+
+    def covered(verifier, body, headers=()):
+        return verifier.covered(Request(b"POST", b"/", b"", dict(headers), body))
+
+    assert covered(ADYEN, adyen(ITEM)) == covered(ADYEN, adyen(ITEM).replace(b", ", b",  ")) != covered(ADYEN, adyen())
+    two = [ITEM, {**ITEM, "pspReference": "q"}]
+    assert covered(ADYEN, adyen(*two)) == covered(ADYEN, adyen(*two[::-1])) != covered(ADYEN, adyen(ITEM))
+    assert covered(MAILGUN, mailgun()) == b"1700000000t"
+    assert covered(MAILGUN, b"timestamp=1700000000&token=t&signature=x&a=b", form) == b"1700000000t"
+    assert covered(MAILGUN, b"[]") == b""
+    body = BRAINTREE.sign_body(b"<xml/>", TEXT, NOW)
+    assert covered(BRAINTREE, body) == covered(BRAINTREE, body.replace(b"%0A", b"")) == b"PHhtbC8+"
+    assert covered(BRAINTREE, b"") == b""
+
+
 def test_braintrees_pair_is_the_one_with_our_public_key():
     """Others are passed over; the payload counts with and without its last line end."""
     body = BRAINTREE.sign_body(b"<xml/>", TEXT, NOW)

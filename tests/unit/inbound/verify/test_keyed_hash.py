@@ -465,6 +465,15 @@ def test_a_field_of_a_form_may_stand_for_the_body():
     assert judge_either(options, {b"s": mac(b"payload=1", A.value)}, b"payload=1") == "primary"
 
 
+def test_what_is_covered_of_a_form_is_its_field():
+    """The same as of the bare body, so that neither is another event than the other."""
+    verifier = HmacVerifier(HmacOptions(header="S", form_field="payload"))
+    form = {b"content-type": b"application/x-www-form-urlencoded"}
+    assert verifier.covered(Request(b"POST", b"/", b"", form, b"payload=%7B%7D&")) == b"{}"
+    assert verifier.covered(Request(b"POST", b"/", b"", {}, b"{}")) == b"{}"
+    assert HmacVerifier(PLAIN).covered is None
+
+
 @pytest.mark.parametrize(
     "body",
     [

@@ -57,6 +57,19 @@ def test_fields_are_sorted_decoded_and_single():
     assert judge(b"&".join([b"a=1"] * 1002), signed=URL) is RejectReason.MALFORMED_BODY
 
 
+def test_what_is_covered_of_a_form_is_the_same_for_every_spelling():
+    """Order, escapes and repeats; of other bodies the very bytes are covered."""
+    form = {b"content-type": b"application/x-www-form-urlencoded"}
+    verifier = TwilioVerifier(TwilioOptions())
+
+    def covered(body, headers=form):
+        return verifier.covered(Request(b"POST", b"/in", b"", headers, body, URL))
+
+    assert {covered(b"b=2&a=1"), covered(b"a=%31&b=2&"), covered(b"a=1&b=2&b=2")} == {b"a1b2"}
+    assert covered(b"&".join([b"a=1"] * 1001)) is None
+    assert covered(b"{}", {}) is None
+
+
 def test_another_body_needs_its_hash_in_the_query():
     """What neither fields nor hash cover is refused, also when somebody changes the content type."""
     digest = hashlib.sha256(b"{}").hexdigest().encode()
