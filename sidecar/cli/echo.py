@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from sidecar.admin.views import mask_headers, mask_query
 from sidecar.cli.output import say
@@ -22,15 +22,19 @@ _ANSWER = b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 3\r\n
 class Echo:
     """A small HTTP/1.1 server on a loopback address."""
 
-    def __init__(self, address: str, write: Callable[[str], None] = say) -> None:
+    def __init__(
+        self, address: str, write: Callable[[str], None] = say, *, masked: Collection[bytes] = frozenset()
+    ) -> None:
         """Prepare.
 
         Args:
             address: ``host:port``.
             write: Gets what is shown.
+            masked: Lower-case names of the headers that carry a secret of the configuration.
         """
         self.address = address
         self._write = write
+        self._masked = masked
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
@@ -76,7 +80,7 @@ class Echo:
         pairs = [(n, v.strip()) for n, _, v in (line.partition(b":") for line in lines)]
         headers = {n.lower(): v for n, v in pairs}
         body = await _read_body(reader, headers)
-        self._show(_shown(request, pairs, headers, body))
+        self._show(_shown(request, pairs, headers, body, self._masked))
         writer.write(_ANSWER)
         await writer.drain()
         return headers.get(b"connection", b"").lower() != b"close"
@@ -94,7 +98,13 @@ async def _read_body(reader: asyncio.StreamReader, headers: dict[bytes, bytes]) 
     return body
 
 
-def _shown(request: bytes, pairs: list[tuple[bytes, bytes]], headers: dict[bytes, bytes], body: bytes) -> str:
+def _shown(
+    request: bytes,
+    pairs: list[tuple[bytes, bytes]],
+    headers: dict[bytes, bytes],
+    body: bytes,
+    masked: Collection[bytes],
+) -> str:
     method, target, *_ = [*request.split(b" "), b"", b""]
     path, question, query = target.partition(b"?")
     where = safe_text(path.decode("latin-1"), 512) + (f"?{mask_query(query)}" if question else "")
@@ -105,7 +115,7 @@ def _shown(request: bytes, pairs: list[tuple[bytes, bytes]], headers: dict[bytes
     lines = [f"--> {safe_text(method.decode('latin-1'), 16)} {where}  {len(body):,} bytes"]
     lines.append("    " + "  ".join(f"{n} {safe_text(v, 64)}" for n, v in about.items() if v))
     shown = [(n, v) for n, v in pairs if not n.lower().startswith((b"webhook-sidecar-", b"host", b"content-length"))]
-    lines += [f"    {n}: {v[:200]}" for n, v in mask_headers(shown, ())]
+    lines += [f"    {n}: {v[:200]}" for n, v in mask_headers(shown, masked)]
     if body:
         text = body[:_SHOWN_BODY].decode("utf-8", "backslashreplace")
         lines += ["", *(f"    {safe_text(line, _SHOWN_BODY)}" for line in text.splitlines()[:40])]

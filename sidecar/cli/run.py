@@ -45,8 +45,10 @@ async def _echo_and_tell(config_path: str | None, address: str) -> None:
     from sidecar.clock import Clock  # noqa: PLC0415
     from sidecar.config.load import load_settings  # noqa: PLC0415
 
-    await Echo(address).start()
     settings = load_settings(config_path, env=os.environ)
+    added = [pair for d in settings.config.destinations.values() for pair in d.headers.items()]
+    secret = {name.lower().encode() for name, value in added if not isinstance(value, str)}
+    await Echo(address, masked=secret.union(*(s.verifier.masked for s in settings.sources))).start()
     if settings.server.tls is None:
         line = paste_line(settings.server.listen, settings.sources, secrets.token_hex(12), Clock().wall_ms())
         if line is not None:

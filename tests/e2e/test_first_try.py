@@ -81,6 +81,30 @@ def test_the_line_to_paste_is_acknowledged_and_arrives_once(tmp_path):
     assert '"left_pending":0' in rest
 
 
+def test_the_echo_shows_no_secret_of_the_configuration(tmp_path):
+    """Neither what a source takes for proof nor what a destination is given along."""
+    port = free_port()
+    config = f"""
+[sources.s]
+path = "/s"
+verify = {{ scheme = "token", header = "X-Gate" }}
+secrets = [{{ value = "canary-gate" }}]
+destinations = ["echo"]
+[destinations.echo]
+url = "http://127.0.0.1:{port}"
+headers = {{ X-Internal = {{ env = "INTERNAL" }}, X-Tenant = "blue" }}
+"""
+    run = f'exec "$@" --with-echo 127.0.0.1:{port}'
+    command = ("bash", "-c", run, "bash", sys.executable, "-m", "sidecar")
+    with Daemon(tmp_path, config, command=command, env={"INTERNAL": "canary-internal"}) as daemon:
+        assert daemon.post("/s", b"{}", {"X-Gate": "canary-gate"})[0] == 200
+        eventually(lambda: daemon.metric("settled_total", destination="echo", outcome="delivered") == 1)
+        printed = daemon.log.read_text()
+    for line in ("X-Gate: ****", "X-Internal: ****", "X-Tenant: blue"):
+        assert f"    {line}\n" in printed
+    assert "canary" not in printed
+
+
 @pytest.mark.parametrize("redirected", ["> >(true)", ">/dev/full"])
 def test_nobody_has_to_read_what_the_echo_prints(redirected, tmp_path):
     """``run --with-echo | head -1``, or onto a full disk: webhooks are taken and delivered all the same."""
