@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from sidecar.cli.client import Client
+from sidecar.cli.client import Client, segment
 from sidecar.cli.options import filters_of, rate_of
 from sidecar.cli.output import Progress, confirm, emit, is_terminal, note, say
 from sidecar.errors import NotFoundError, PartlyFailedError, SidecarError
@@ -43,14 +43,8 @@ def request_of(client: Client, names: tuple[str, ...], given: dict[str, Any], *,
 def _whole_id(client: Client, name: str, look_up: str) -> str:
     if name.startswith("wse_") and len(name) == 30:
         return name
-    found = client.get(f"/api/v1/{look_up}/{_quoted(name)}")
+    found = client.get(f"/api/v1/{look_up}/{segment(name)}")
     return str(found["id"] if look_up == "events" else found["dead_letters"][0]["event_id"])
-
-
-def _quoted(name: str) -> str:
-    from urllib.parse import quote  # noqa: PLC0415
-
-    return quote(name, safe="")
 
 
 def run_bulk(

@@ -8,11 +8,11 @@ import os
 import socket
 from collections.abc import Iterator, Mapping
 from typing import Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from sidecar.errors import DaemonUnreachable, NotFoundError, SidecarError, UsageError
 
-__all__ = ["Client", "connect"]
+__all__ = ["Client", "connect", "segment"]
 
 _TIMEOUT_S = 30.0
 
@@ -49,8 +49,7 @@ class Client:
 
     def read(self, path: str, params: Mapping[str, object] | None = None) -> bytes:
         """Ask for a whole body as it is; raises as ``get``."""
-        given = {k: v for k, v in (params or {}).items() if v not in ("", None, 0)}
-        connection, response = self._ask("GET", path + ("?" + urlencode(given) if given else ""), None)
+        connection, response = self._ask("GET", path + _query(params), None)
         try:
             return self._read(response)
         finally:
@@ -68,8 +67,7 @@ class Client:
         self, method: str, path: str, body: object = None, params: Mapping[str, object] | None = None
     ) -> Iterator[dict[str, Any]]:
         """Read a stream of JSON lines until it ends; raises as ``get``, and when the stream breaks off."""
-        given = {k: v for k, v in (params or {}).items() if v not in ("", None, 0)}
-        connection, response = self._ask(method, path + ("?" + urlencode(given) if given else ""), body, timeout_s=None)
+        connection, response = self._ask(method, path + _query(params), body, timeout_s=None)
         try:
             for line in _lines(response):
                 row = json.loads(line)
@@ -116,6 +114,16 @@ class Client:
             return response.read()
         except (OSError, http.client.HTTPException) as e:
             raise DaemonUnreachable(*_why(self.socket_path, e)) from None
+
+
+def segment(name: str) -> str:
+    """Write what somebody named as one segment of a path; bytes that are no UTF-8 stay what they are."""
+    return quote(name, safe="", errors="surrogateescape")
+
+
+def _query(params: Mapping[str, object] | None) -> str:
+    given = {k: v for k, v in (params or {}).items() if v not in ("", None, 0)}
+    return "?" + urlencode(given, errors="surrogateescape") if given else ""
 
 
 def connect(config_path: str | None) -> Client:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from sidecar.cli.bulk import request_of, run_bulk
-from sidecar.cli.client import connect
-from sidecar.cli.options import bulk_options, config_option, filter_options, filters_of, json_option, yes_option
+from sidecar.cli.client import connect, segment
+from sidecar.cli.options import bulk_options, config_option, filter_options, filters_of, json_option, utf8, yes_option
 from sidecar.cli.output import emit, note, say, short_time, size, table
 from sidecar.cli.show import show_attempts, show_request
 from sidecar.errors import DaemonUnreachable, NotFoundError
@@ -84,7 +83,7 @@ def _offline_page(config_path: str | None, filters: dict[str, str], cursor: str,
 def dlq_show(config_path: str | None, *, event: str, destination: str, as_json: bool) -> None:
     """Show the dead letters of one event. EVENT is its id or the beginning of it."""
     try:
-        path = f"/api/v1/dead-letters/{quote(event, safe='')}"
+        path = f"/api/v1/dead-letters/{segment(event)}"
         found = connect(config_path).get(path, {"destination": destination})["dead_letters"]
     except DaemonUnreachable:
         found = _offline_letters(config_path, event, destination)
@@ -110,7 +109,7 @@ def _offline_letters(config_path: str | None, name: str, destination: str) -> li
     from sidecar.cli.offline import with_books  # noqa: PLC0415
 
     try:
-        found = with_books(config_path, lambda books: queries.dead_letter(books, name, destination))
+        found = with_books(config_path, lambda books: queries.dead_letter(books, utf8(name), destination))
     except queries.Ambiguous as e:
         raise click.UsageError(str(e)) from None
     if not found:

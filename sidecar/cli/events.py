@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import quote
 
 import click
 
 from sidecar.cli.bulk import request_of, run_bulk
-from sidecar.cli.client import connect
-from sidecar.cli.options import bulk_options, config_option, filter_options, filters_of, json_option, yes_option
+from sidecar.cli.client import connect, segment
+from sidecar.cli.options import bulk_options, config_option, filter_options, filters_of, json_option, utf8, yes_option
 from sidecar.cli.output import colour, emit, is_terminal, note, say, short_time, size, table
 from sidecar.cli.show import show_attempts, show_request
 from sidecar.errors import DaemonUnreachable, NotFoundError
@@ -96,14 +95,14 @@ def _offline_page(config_path: str | None, filters: dict[str, str], cursor: int,
 def events_show(config_path: str | None, *, event: str, only_body: bool, as_json: bool) -> None:
     """Show one event: request, deliveries, every try. EVENT is our id, its beginning, or the provider's id."""
     if only_body:
-        body = connect(config_path).read(f"/api/v1/events/{quote(event, safe='')}/body")
+        body = connect(config_path).read(f"/api/v1/events/{segment(event)}/body")
         if is_terminal():
             say(body.decode("utf-8", "backslashreplace"))
         else:
             click.echo(body, nl=False)
         return
     try:
-        found = connect(config_path).get(f"/api/v1/events/{quote(event, safe='')}")
+        found = connect(config_path).get(f"/api/v1/events/{segment(event)}")
     except DaemonUnreachable:
         found = _offline_event(config_path, event)
     if as_json:
@@ -129,7 +128,7 @@ def _offline_event(config_path: str | None, name: str) -> dict[str, Any]:
     from sidecar.cli.offline import with_books  # noqa: PLC0415
 
     try:
-        found = with_books(config_path, lambda books: queries.event(books, name))
+        found = with_books(config_path, lambda books: queries.event(books, utf8(name)))
     except queries.Ambiguous as e:
         raise click.UsageError(str(e)) from None
     if found is None:

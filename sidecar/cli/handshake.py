@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from urllib.parse import quote
-
 import click
 
-from sidecar.cli.client import connect
+from sidecar.cli.client import connect, segment
 from sidecar.cli.options import config_option, json_option
 from sidecar.cli.output import emit, say, short_time
 from sidecar.config.units import parse_duration
@@ -20,7 +18,7 @@ def handshake() -> None:
 
 
 def _path(source: str) -> str:
-    return f"/api/v1/handshakes/{quote(source, safe='')}"
+    return f"/api/v1/handshakes/{segment(source)}"
 
 
 @handshake.command("expect")

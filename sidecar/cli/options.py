@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 import click
 
-__all__ = ["bulk_options", "config_option", "filter_options", "filters_of", "json_option", "rate_of", "yes_option"]
+__all__ = [
+    "bulk_options",
+    "config_option",
+    "filter_options",
+    "filters_of",
+    "json_option",
+    "rate_of",
+    "utf8",
+    "yes_option",
+]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -68,7 +78,12 @@ def bulk_options(f: F) -> F:
 
 def filters_of(given: dict[str, Any]) -> dict[str, str]:
     """Take the filters out of a command's arguments, the empty ones left away."""
-    return {name: given[name] for name in _FILTERS if given.get(name)}
+    return {name: utf8(given[name]) for name in _FILTERS if given.get(name)}
+
+
+def utf8(text: str) -> str:
+    """What somebody gave on a command line, as the daemon would read it: bytes that are no UTF-8 are marked as such."""
+    return os.fsencode(text).decode("utf-8", "replace")
 
 
 def rate_of(text: str) -> float:

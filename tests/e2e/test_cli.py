@@ -262,6 +262,31 @@ def test_a_no_says_how_far_it_looked_and_what_was_refused(daemon):
     assert "none in " in err
 
 
+ODD = "caf\udce9"  # what a terminal in Latin-1 sends
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("events", "ls", "--contains", ODD), 0),
+        (("events", "ls", "--key", ODD, "--source", ODD), 0),
+        (("events", "show", ODD), 3),
+        (("events", "show", "--body", ODD), 3),
+        (("events", "replay", ODD), 3),
+        (("events", "replay", "--contains", ODD), 0),
+        (("events", "ls", "--since", ODD), 2),
+        (("dlq", "ls", "--key", ODD), 0),
+        (("dlq", "show", ODD), 3),
+        (("dlq", "rm", "--yes", "--key", ODD), 0),
+        (("handshake", "show", ODD), 3),
+        (("send", "--source", ODD), 3),
+    ],
+    ids=lambda a: " ".join(a).encode("ascii", "replace").decode() if isinstance(a, tuple) else str(a),
+)
+def test_what_is_no_utf_8_on_a_command_line_finds_nothing(arguments, code, daemon):
+    call(daemon, *arguments, code=code)
+
+
 def test_a_long_list_goes_on_with_its_cursor(daemon):
     made = [send(daemon) for _ in range(5)]
     out, err = call(daemon, "events", "ls", "-n", "3", "--json")
@@ -551,6 +576,9 @@ def test_those_that_look_read_the_journal_itself(stopped):
     assert "none in 3 events since " in call(daemon, "events", "ls", "--contains", "order-123")[0]
     assert rows(daemon, "events", "show", delivered[:29])[0]["body"] == "offline"
     call(daemon, "events", "show", "nothing", code=3)
+    assert rows(daemon, "events", "ls", "--key", ODD) == []
+    call(daemon, "events", "show", ODD, code=3)
+    call(daemon, "dlq", "show", ODD, code=3)
     for cursor in ("x", "-1", "9" * 16):
         assert "--cursor" in call(daemon, "events", "ls", "--cursor", cursor, code=2)[1]
     assert [r["event_id"] for r in rows(daemon, "dlq", "ls")] == [gone]
