@@ -176,7 +176,7 @@ def _destination(name: str, url: str, ca_file: str | None) -> Finding:
         with socket.create_connection(address, timeout=3) as s:
             if parts.scheme != "https":
                 return Finding(check, "ok", f"{address[0]}:{address[1]} is reachable")
-            with tls_context(ca_file).wrap_socket(s, server_hostname=parts.hostname) as tls:
+            with tls_context(ca_file).wrap_socket(s, server_hostname=address[0].removesuffix(".")) as tls:
                 return _certificate(check, tls)
     except ssl.SSLError as e:
         return Finding(

@@ -102,17 +102,20 @@ def certificates(tmp_path_factory) -> Certificates:
 
 
 @pytest.mark.parametrize(
-    ("served", "trusted", "verdict", "words"),
+    ("served", "host", "trusted", "verdict", "words"),
     [
-        ("good", True, "warn", "expires in "),  # it is valid for two days
-        ("good", False, "warn", "TLS: "),
-        ("expired", True, "warn", "TLS: "),
-        ("elsewhere", True, "warn", "TLS: "),
+        ("good", "localhost", True, "warn", "expires in "),  # it is valid for two days
+        ("good", "localhost.", True, "warn", "expires in "),  # as deliveries take it
+        ("good", "localhost", False, "warn", "TLS: "),
+        ("expired", "localhost", True, "warn", "TLS: "),
+        ("elsewhere", "localhost", True, "warn", "TLS: "),
     ],
 )
-def test_a_backend_is_judged_by_the_authority_that_deliveries_trust(
-    settings, certificates, served, trusted, verdict, words
+def test_a_backend_is_judged_as_deliveries_judge_it(
+    settings, certificates, monkeypatch, served, host, trusted, verdict, words
 ):
+    dial = socket.create_connection  # not every resolver knows "localhost."
+    monkeypatch.setattr(socket, "create_connection", lambda to, **more: dial((to[0].rstrip("."), to[1]), **more))
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen()
@@ -128,7 +131,7 @@ def test_a_backend_is_judged_by_the_authority_that_deliveries_trust(
         thread = threading.Thread(target=serve)
         thread.start()
         http = settings.destinations[0].http
-        url = f"https://localhost:{listener.getsockname()[1]}/in"
+        url = f"https://{host}:{listener.getsockname()[1]}/in"
         http = msgspec.structs.replace(http, url=url, ca_file=certificates.ca if trusted else None)
         destination = msgspec.structs.replace(settings.destinations[0], http=http)
         finding = found(msgspec.structs.replace(settings, destinations=(destination,)))["destination tcp"]
