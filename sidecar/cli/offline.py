@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from sidecar.clock import Clock
 from sidecar.config.files import Files, read_regular
-from sidecar.config.load import find_config, load_settings
+from sidecar.config.load import find_config, masked_headers
 from sidecar.config.placeholders import fill, override
 from sidecar.config.problems import Problems
 from sidecar.config.units import parse_size
@@ -82,8 +82,7 @@ class OfflineBooks:
         """Lower-case names of headers that carry this source's secret, where the configuration still says so."""
         if self._masked is None:
             try:
-                settings = load_settings(self._config_path, env=os.environ, offline=True)
-                self._masked = {s.name: s.verifier.masked for s in settings.sources}
+                self._masked = masked_headers(self._config_path, os.environ)
             except ConfigError:
                 self._masked = {}  # names of headers that say "token" or "secret" are masked anyway
         return self._masked.get(source, frozenset())

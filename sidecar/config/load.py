@@ -22,7 +22,15 @@ from sidecar.config.schema import Admin
 from sidecar.config.settings import Settings
 from sidecar.errors import ConfigError
 
-__all__ = ["CONFIG_VARIABLE", "PLACES", "InvalidConfig", "admin_socket", "find_config", "load_settings"]
+__all__ = [
+    "CONFIG_VARIABLE",
+    "PLACES",
+    "InvalidConfig",
+    "admin_socket",
+    "find_config",
+    "load_settings",
+    "masked_headers",
+]
 
 CONFIG_VARIABLE = "WEBHOOK_SIDECAR_CONFIG"
 PLACES = ("config.toml", "/etc/webhook-sidecar/config.toml")
@@ -115,6 +123,26 @@ def admin_socket(path: str | None, env: Mapping[str, str]) -> str:
     admin = filled.data.get("admin")
     given = admin.get("socket") if isinstance(admin, dict) else None
     return document.files.absolute(given if isinstance(given, str) and given else Admin().socket)
+
+
+def masked_headers(path: str | None, env: Mapping[str, str]) -> dict[str, frozenset[bytes]]:
+    """Say which headers carry the secret of each source, also where something else in the configuration is wrong.
+
+    Args:
+        path: As for ``load_settings``.
+        env: The environment, for the place of the file alone.
+
+    Returns:
+        By name of the source, lower-case; without those whose own ``verify`` makes no sense.
+
+    Raises:
+        ConfigError: There is no file, or it is not TOML.
+    """
+    problems = Problems()
+    filled = fill(_Document(find_config(path, env)).data, None, problems)
+    problems.unknown = frozenset(filled.unknown)
+    found = check(filled.data, problems).verifications
+    return {name: verification.verifier.masked for name, verification in found.items()}
 
 
 class _Document:
