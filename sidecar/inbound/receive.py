@@ -154,10 +154,8 @@ class Receiver:
             rejected = self._precheck(source, intake.request, head)
             if rejected is not None:
                 return self._telling.unauthorized(source, rejected)
-        if source.content_type is not None and not handshake_only and not intake.trial:
-            media_type = head.lower.get(b"content-type", b"").partition(b";")[0].strip().lower()
-            if media_type != source.content_type:
-                return self._telling.refuse(source, Refusal.UNSUPPORTED_MEDIA_TYPE)
+        if not handshake_only and not intake.trial and not source.takes(head):
+            return self._telling.refuse(source, Refusal.UNSUPPORTED_MEDIA_TYPE)
         if self._stopped is not None:
             return self._telling.refuse(source, self._stopped)
         return Admit(options.max_body, intake)
@@ -234,6 +232,8 @@ class Receiver:
         verdict = source.verifier.verify(request, source.secrets, now_ms)
         if isinstance(verdict, Rejected):
             return self._rejected(intake, verdict)
+        if intake.trial and not source.takes(intake.head):  # it looked like a handshake, which may have any
+            return self._telling.refuse(source, Refusal.UNSUPPORTED_MEDIA_TYPE)
         if verdict.key_id:
             self._metrics.key_matched.inc(source.name, verdict.key_id)
         handshake = source.handshake

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from sidecar.inbound.application import Head
 from sidecar.inbound.dedup import DedupOptions, key_headers
 from sidecar.inbound.forwarded import Forwarded, parse_public_url
 from sidecar.inbound.verify import Handshake, HandshakeTerms, Request, Secret, Verifier
@@ -78,6 +79,12 @@ class Source:
         self.reads = options.verifier.reads.union(key_headers(options.dedup), (b"content-type",))
         self.content_type = None if options.content_type is None else options.content_type.lower()
         self.public = None if options.public_url is None else parse_public_url(options.public_url)
+
+    def takes(self, head: Head) -> bool:
+        """Whether a request has the media type that every one must have."""
+        if self.content_type is None:
+            return True
+        return head.lower.get(b"content-type", b"").partition(b";")[0].strip().lower() == self.content_type
 
     def url(self, forwarded: Forwarded, path: bytes, query: bytes) -> bytes | None:
         """The public URL of a request, where the signature covers it."""

@@ -7,7 +7,7 @@ import msgspec
 from sidecar.inbound.ack import Answer, error_answer
 from sidecar.inbound.verify import HANDSHAKES, Handshake, HandshakeAnswer, HmacOptions, Secret, compile_scheme
 from sidecar.model import Refusal
-from tests.support.receiving import BODY, PLAIN, UNAUTHORIZED, OneSource, World, head, plain, signed, source
+from tests.support.receiving import BODY, PLAIN, SECRET, UNAUTHORIZED, OneSource, World, head, plain, signed, source
 
 ARRIVED = b"b537207f20cbfa02357cf448134da559"
 ASANA = {"handshake": HANDSHAKES["asana"]}
@@ -53,6 +53,14 @@ def test_a_handshake_is_answered_also_where_its_method_is_one_of_the_sources_own
     assert world.counts() == {("s", "handshake"): 1, ("s", "unauthorized"): 1, ("s", "accepted"): 1}
     for length in (8193, None):  # nobody reads more than a handshake before it is verified
         assert world.send(msgspec.structs.replace(asked, length=length), b"x") == UNAUTHORIZED
+
+
+def test_what_only_looked_like_a_handshake_needs_the_media_type():
+    """A signed webhook is not let past it by a header of a handshake that somebody adds."""
+    world = OneSource(content_type=b"application/json", secrets=(SECRET,), **ASANA)
+    headers = [*PLAIN.sign(plain(), SECRET, 0), (b"X-Hook-Secret", b"?")]
+    assert world.send(headers=[*headers, (b"Content-Type", b"text/plain")])[0].status == 415
+    assert world.send(headers=[*headers, (b"Content-Type", b"application/json")])[0].status == 200
 
 
 def test_a_signed_handshake_by_another_method_is_verified():

@@ -15,7 +15,7 @@ from sidecar.inbound.verify import (
     compile_scheme,
 )
 from sidecar.model import ACK_DEFAULT
-from tests.support.receiving import OPEN
+from tests.support.receiving import OPEN, head
 
 PLAIN = compile_scheme(HmacOptions(header="X-Sig"))
 URL = compile_scheme(HmacOptions(header="X-Sig", signed="{url}{body}"))
@@ -56,6 +56,15 @@ def test_a_source_knows_whether_its_keys_come_from_the_network():
 def test_all_headers_that_count_are_known():
     """Those of the scheme, of the key, and the content type."""
     assert source(dedup=DedupOptions(key="header:X-Id")).reads == {b"x-sig", b"x-id", b"content-type"}
+
+
+def test_the_media_type_of_a_request_is_compared_without_its_parameters():
+    """Where the source names one; else any will do, and none."""
+    for value, taken in ((b"Application/JSON ; charset=utf-8", True), (b"text/plain", False), (b"", False)):
+        sent = head(headers=[(b"Content-Type", value)])
+        assert source(content_type=b"application/json").takes(sent) is taken
+        assert source().takes(sent)
+    assert not source(content_type=b"application/json").takes(head())
 
 
 def test_a_handshakes_methods_are_allowed_besides():
