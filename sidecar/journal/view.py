@@ -280,20 +280,32 @@ class View:
                 if seq not in skip:
                     if len(found) >= max_events or size >= max_bytes:
                         return DueWindow(found, due_at_ms)
-                    first = split_key(bytes(cursor.value()))
-                    try:
-                        row = self.row(destination, first)
-                    except CorruptRecord:
-                        row = None
-                    if row is None or row.state(seq - first) is not wanted:
+                    waiting = self._waiting(destination, seq, bytes(cursor.value()), wanted)
+                    if waiting is None:
                         self.corrupt.append(seq)  # rows of `due` come and go together with what they point at
                     else:
-                        d = self.delivery(destination, first, seq - first, row.record(seq - first), wanted)
+                        first, record = waiting
+                        d = self.delivery(destination, first, seq - first, record, wanted)
                         if d is not None:
                             found.append(d)
                             size += len(d.event.body)
                 ok = cursor.next()
         return DueWindow(found, None)
+
+    def _waiting(self, destination: int, seq: int, value: bytes, wanted: State) -> tuple[int, Record] | None:
+        """The block and the record of a delivery that a row of ``due`` tells of; None when it is not there.
+
+        The row's value has no checksum and only saves a search: where it is wrong, the block is searched for.
+        """
+        for search in (False, True):
+            try:
+                first = self.block_of(seq) if search else split_key(value)
+                row = self.row(destination, first) if first is not None and first <= seq else None
+            except CorruptRecord:
+                continue
+            if row is not None and first is not None and row.state(seq - first) is wanted:
+                return first, row.record(seq - first)
+        return None
 
     def oldest_pending_ms(self, destination: int) -> int | None:
         """Journal clock at acceptance of the oldest delivery owed in a sound row; None when there is none, or not in time."""

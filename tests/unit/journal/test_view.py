@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from sidecar.journal.records import deliveries_key
+from pathlib import Path
+
+import pytest
+
+from sidecar.journal.records import deliveries_key, due_key, events_key
+from sidecar.lifecycle import Change
 from sidecar.model import Delivery
 from tests.support.clocks import FakeClock
 from tests.support.journals import Books
@@ -50,4 +55,19 @@ async def test_the_look_for_the_oldest_pending_ends_when_its_time_is_up(tmp_path
     assert await books.journal.oldest_pending_ms("app") == deliveries[31].event.accepted_at_ms
     damage(books, deliveries[31:39])
     assert await books.journal.oldest_pending_ms("app") is None
+    await books.journal.aclose()
+
+
+@pytest.mark.parametrize("said", [events_key(3), events_key(2), events_key(1 << 60), b"short"], ids=repr)
+async def test_a_wrong_pointer_costs_neither_its_own_delivery_nor_the_others_their_turn(tmp_path: Path, said: bytes):
+    """A row of ``due`` says where the event is; it may name a block that begins behind the event, or none at all."""
+    books = Books.open(str(tmp_path / "journal"))
+    events = [await books.stored(b"%d" % n) for n in range(3)]
+    for delivery in await books.fresh():
+        assert await books.settle(delivery, Change.RETRY, due_at_ms=77)
+    environment = books.journal._environment
+    with environment.env.begin(write=True) as txn:
+        txn.put(due_key(0, 77, events[0].seq), said, db=environment.db[b"due"])
+    assert [d.event.body for d in await books.due_now()] == [b"0", b"1", b"2"]
+    assert books.journal.quarantined == 0, "nothing is lost"
     await books.journal.aclose()
