@@ -18,6 +18,7 @@ from sidecar.admin.views import (
     letter_detail,
     listed_row,
 )
+from sidecar.errors import JournalError
 from sidecar.journal.types import EventQuery, EventView
 from sidecar.log import safe_text
 from sidecar.model import parse_event_id
@@ -60,7 +61,7 @@ async def events(books: Books, filters: Filters, *, cursor: int = 0, limit: int 
         FilterError: A filter makes no sense.
     """
     if filters.ids:
-        views = [v for event_id in filters.ids if (v := await books.journal.event(event_id)) is not None]
+        views = [v for event_id in filters.ids if (v := await _whole(books, event_id)) is not None]
         found = [event_row(v, len(v.event.body)) for v in views if any(filters.takes(d) for d in v.deliveries)]
         return {"events": found, "next_cursor": None, "scanned": len(filters.ids), "oldest_at": None}
     query = filters.query(books.clock.wall_ms(), before_seq=cursor, limit=max(1, min(limit, _MAX_LIMIT)))
@@ -75,6 +76,14 @@ async def events(books: Books, filters: Filters, *, cursor: int = 0, limit: int 
         since_ms = max(query.since_ms, page.oldest_ms)
         answer["refused"] = books.refused_since(since_ms, filters.source)
     return answer
+
+
+async def _whole(books: Books, event_id: str) -> EventView | None:
+    """One event of a list; None, too, when its record is damaged: the others are listed."""
+    try:
+        return await books.journal.event(event_id)
+    except JournalError:
+        return None
 
 
 async def find_event(books: Books, name: str) -> EventView | None:

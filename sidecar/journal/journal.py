@@ -495,7 +495,7 @@ class Journal:
         # On the reader thread: a counter and a queued log line are all it touches.
         self.quarantined += 1
         self._metrics.journal_quarantined.inc()
-        log.error("a damaged record was left out; it stays pending", seq=seq)
+        log.error("a damaged record was left out; what is owed of it stays pending", seq=seq)
 
 
 def _damaged(error: CorruptRecord) -> JournalError:

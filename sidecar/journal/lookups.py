@@ -7,6 +7,7 @@ from sidecar.journal.records import (
     CorruptRecord,
     DeliveryRow,
     Stored,
+    block_bytes,
     decode_event,
     event_slot,
     event_slots,
@@ -64,7 +65,11 @@ class EventScan:
 
     def _by_id(self, view: View, seq: int) -> None:
         self._scanned = 1
-        found = view.event_view(seq, self._now_ms)
+        try:
+            found = view.event_view(seq, self._now_ms)
+        except CorruptRecord:
+            view.corrupt.append(seq)
+            return
         if found is not None and found.event.id == self._query.key:
             self._take(found)
 
@@ -182,6 +187,7 @@ class AuditScan:
                     try:
                         count(view, key, bytes(cursor.value()))
                     except CorruptRecord:
+                        view.corrupt.append(int.from_bytes(key[2:10] if table == b"deliveries" else key[:8]))
                         self._bad += 1
                     rows += 1
                     found = cursor.next()
@@ -209,12 +215,18 @@ class AuditScan:
         ]
 
     def _event(self, view: View, key: bytes, value: bytes) -> None:
-        first = split_key(key)
+        first, bad = split_key(key), self._bad
         for slot, _ in event_slots(value):
-            payload = event_slot(value, first, slot)
-            if payload is not None:
-                view.body(decode_event(payload), first + slot)
-                self._events += 1
+            try:
+                payload = event_slot(value, first, slot)
+                if payload is not None:
+                    view.body(decode_event(payload), first + slot)
+                    self._events += 1
+            except CorruptRecord:
+                view.corrupt.append(first + slot)
+                self._bad += 1
+        if bad == self._bad and block_bytes(value) != len(value):
+            raise CorruptRecord("event block: a slot is gone")
 
     def _finish(self, view: View) -> None:
         names, books = view.environment.names, self._books
@@ -230,8 +242,8 @@ class AuditScan:
         self._report = AuditReport(rows, dead, self._bad, self._events, self._exact)
 
     def _ref(self, view: View, seq: int, destination: int) -> Ref | None:
-        first = view.block_of(seq)
         try:
+            first = view.block_of(seq)
             stored = view.stored(first, seq - first) if first is not None else None
         except CorruptRecord:
             stored = None

@@ -27,6 +27,7 @@ __all__ = [
     "NEVER",
     "PART_BYTES",
     "CorruptRecord",
+    "block_bytes",
     "block_head",
     "DeliveryRow",
     "Record",
@@ -229,7 +230,7 @@ def block_head(block: bytes | memoryview) -> tuple[int, int]:
     if len(block) < _HEAD.size:
         raise CorruptRecord("event block: too short")
     version, slots, _, accepted_at_ms = _HEAD.unpack_from(block)
-    if version != 1 or slots > BLOCK_EVENTS or len(block) < _HEAD.size + slots * _SLOT.size:
+    if version != 1 or not 0 < slots <= BLOCK_EVENTS or len(block) < _HEAD.size + slots * _SLOT.size:
         raise CorruptRecord("event block: bad frame")
     return slots, accepted_at_ms
 
@@ -241,6 +242,17 @@ def event_slots(block: bytes | memoryview) -> Iterator[tuple[int, bool]]:
         length, _crc = _SLOT.unpack_from(block, _HEAD.size + slot * _SLOT.size)
         if length:
             yield slot, bool(length & _PARTS)
+
+
+def block_bytes(block: bytes | memoryview) -> int:
+    """How long a block is by its own frame.
+
+    Raises:
+        CorruptRecord: As ``block_head``.
+    """
+    slots, _ = block_head(block)
+    table: list[int] = [_SLOT.unpack_from(block, _HEAD.size + slot * _SLOT.size)[0] for slot in range(slots)]
+    return _HEAD.size + slots * _SLOT.size + sum(length & ~_PARTS for length in table)
 
 
 def event_slot(block: bytes | memoryview, first: int, slot: int) -> bytes | memoryview | None:

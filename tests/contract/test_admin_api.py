@@ -146,13 +146,13 @@ class World:
         assert self.dead_letters.write_many([(dying, self.clock.wall_ms())])[0].done
         await self.settle(event, Change.BURY, round=round, attempts=1)
 
-    def rot(self, event: Event) -> None:
-        """Flip a bit of its record."""
+    def rot(self, event: Event, at: int = -3) -> None:
+        """Flip a bit of its record; at 1 it is one of the frame."""
         environment = self.journal._environment
         key, table = events_key(event.block), environment.db[b"events"]
         with environment.env.begin(write=True) as txn:
             block = bytearray(txn.get(key, db=table))
-            block[-3] ^= 1
+            block[at] ^= 1
             txn.put(key, bytes(block), db=table)
 
     async def state(self, event_id: str, destination: str = "app") -> State | None:
@@ -718,6 +718,22 @@ async def test_an_event_that_rotted_is_named_and_the_others_of_a_command_are_don
         assert rows[-1]["type"] == "summary"
     assert await world.state(sound.id) is State.PENDING
     assert os.path.exists(world.letter(rotten))
+
+
+@pytest.mark.parametrize("at", [1, -3], ids=["frame", "content"])
+async def test_lists_and_the_audit_leave_an_event_out_that_rotted(ask, world, at):
+    """The others are there, and the audit counts it, also where the event is a dead one."""
+    rotten, sound = await world.accept(), await world.accept()
+    await world.kill(rotten)
+    world.rot(rotten, at)
+    for query, found in ((f"ids={rotten.id},{sound.id}", [sound.id]), (f"key={rotten.id}", []), ("", [sound.id])):
+        status, _, body = await ask("GET", f"/api/v1/events?{query}")
+        assert (status, [e["id"] for e in json.loads(body)["events"]]) == (200, found)
+    for full in ("", "?full=1"):
+        status, _, body = await ask("GET", f"/api/v1/audit{full}")
+        assert status == 200
+        assert json.loads(body)["ok"]
+    assert json.loads(body)["quarantined"] == 1
 
 
 async def test_a_sweep_of_left_over_files_passes_over_an_event_that_rotted(world):

@@ -318,12 +318,23 @@ def test_a_record_begins_with_nothing():
 
 
 def test_the_smallest_and_the_largest_block_are_blocks():
-    """No slot, gaps alone, and 64 slots."""
-    assert r.block_head(struct.pack("<BBHQ", 1, 0, 0, 5)) == (0, 5)
+    """One slot, gaps alone, and 64 slots; a block without any was never written."""
+    assert r.block_head(struct.pack("<BBHQ", 1, 1, 0, 5) + bytes(8)) == (1, 5)
+    with pytest.raises(CorruptRecord, match="bad frame"):
+        r.block_head(struct.pack("<BBHQ", 1, 0, 0, 5))
     gaps = struct.pack("<BBHQ", 1, 2, 0, 5) + bytes(16)
     assert (r.block_head(gaps), list(r.event_slots(gaps)), r.event_slot(gaps, 1, 1)) == ((2, 5), [], None)
     full = r.events_block(0, {63: (b"x", False)}, 5)
     assert (r.block_head(full), r.event_slot(full, 0, 63)) == ((64, 5), b"x")
+
+
+def test_a_block_is_as_long_as_its_frame_says():
+    """Bodies in parts are not in it; a slot that is gone makes it shorter than it is."""
+    whole = r.events_block(0, {1: (b"abc", False), 3: (b"de", True)}, 5)
+    assert r.block_bytes(whole) == len(whole) == 12 + 4 * 8 + 5
+    gone = bytearray(whole)
+    gone[12 + 3 * 8] = 0
+    assert r.block_bytes(gone) == len(whole) - 2
 
 
 def test_a_number_beyond_32_bits_counts_as_a_whole_in_the_checksum():

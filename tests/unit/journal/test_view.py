@@ -10,7 +10,7 @@ from sidecar.journal.records import deliveries_key, due_key, events_key
 from sidecar.lifecycle import Change
 from sidecar.model import Delivery
 from tests.support.clocks import FakeClock
-from tests.support.journals import Books
+from tests.support.journals import Books, make_event
 
 
 def damage(books: Books, deliveries: list[Delivery], destination: int = 0) -> None:
@@ -70,4 +70,25 @@ async def test_a_wrong_pointer_costs_neither_its_own_delivery_nor_the_others_the
         txn.put(due_key(0, 77, events[0].seq), said, db=environment.db[b"due"])
     assert [d.event.body for d in await books.due_now()] == [b"0", b"1", b"2"]
     assert books.journal.quarantined == 0, "nothing is lost"
+    await books.journal.aclose()
+
+
+@pytest.mark.parametrize(
+    ("at", "size", "events"),
+    [(-3, 1, 2), (12 + 2 * 8, 4, 2), (12 + 2 * 8 + 4, 1, 2)],
+    ids=["content", "length", "checksum"],
+)
+async def test_an_audit_counts_what_is_whole_beside_what_has_rotted(tmp_path: Path, at: int, size: int, events: int):
+    """Of three events in one block the last one: also where nothing but the block's size tells that it was there."""
+    books = Books.open(str(tmp_path / "journal"))
+    waiting = [books.append_later(make_event(b"%d" % n)) for n in range(3)]
+    first = (await waiting[0]).event.block
+    assert [(await answer).event.block for answer in waiting] == [first] * 3
+    environment = books.journal._environment
+    with environment.env.begin(write=True) as txn:
+        block = bytearray(txn.get(events_key(first), db=environment.db[b"events"]))
+        block[at : at + size if at > 0 else at + 1] = bytes(size) if size > 1 else bytes([block[at] ^ 1])
+        txn.put(events_key(first), bytes(block), db=environment.db[b"events"])
+    report = await books.journal.audit(full=True)
+    assert (report.events, report.quarantined, books.journal.quarantined) == (events, 1, 1)
     await books.journal.aclose()
