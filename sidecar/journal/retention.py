@@ -72,15 +72,13 @@ class Retention:
             while found and looked < max_blocks:
                 looked += 1
                 first, block = split_key(bytes(cursor.key())), bytes(cursor.value())
-                try:
-                    accepted_at_ms = block_head(block)[1]
-                except CorruptRecord:
-                    accepted_at_ms = now_ms  # kept: whoever looks into the damage wants to see it
-                if not early and accepted_at_ms + self.retention_ms > now_ms:
+                accepted_at_ms = _accepted_at_ms(block, now_ms)
+                if not early and accepted_at_ms is not None and accepted_at_ms + self.retention_ms > now_ms:
                     self._wake_at_ms = accepted_at_ms + self.retention_ms
                     break
                 self._staged_cursor = first + 1
-                if self._owed(txn, first):
+                damaged = accepted_at_ms is None  # kept while there is room: whoever looks into it wants to see it
+                if self._owed(txn, first) or (damaged and not early):
                     found = cursor.next()
                 else:
                     pruned += self._prune(txn, first, block)
@@ -125,3 +123,12 @@ class Retention:
                 found = history.delete()
         txn.delete(events_key(first), db=self._db[b"events"])
         return len(slots)
+
+
+def _accepted_at_ms(block: bytes, now_ms: int) -> int | None:
+    """Journal clock of a block's newest event; None where its head is damaged, which a time to come shows, too."""
+    try:
+        accepted_at_ms = block_head(block)[1]
+    except CorruptRecord:
+        return None
+    return accepted_at_ms if accepted_at_ms <= now_ms else None
