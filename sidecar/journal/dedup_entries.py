@@ -29,6 +29,7 @@ __all__ = [
     "Segment",
     "block_key",
     "bucket_key",
+    "damaged_frames",
     "filter_key",
     "newest_in_bucket",
     "open_frame",
@@ -214,6 +215,11 @@ def _frames(value: bytes) -> tuple[list[tuple[int, int, int]], int]:
             damaged += 1
         at = end
     return sound, damaged
+
+
+def damaged_frames(value: bytes) -> int:
+    """Count what is damaged in any value of the table: each is one frame or more."""
+    return _frames(value)[1]
 
 
 def sound_frames(value: bytes, run: int) -> tuple[bytes, int, bool]:

@@ -441,7 +441,7 @@ class Journal:
             refusal=room.refusal,
             last_commit_ago_s=now_s - w.last_commit_s,
             writer_stuck_s=now_s - w.busy_since_s if w.busy_since_s else 0.0,
-            quarantined=self.quarantined,
+            quarantined=self.quarantined + self._dedup.corrupt,
         )
 
     def dedup_evicted_early(self) -> dict[str, int]:

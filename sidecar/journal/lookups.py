@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.journal.books import Books
+from sidecar.journal.dedup_entries import damaged_frames
 from sidecar.journal.records import (
     CorruptRecord,
     DeliveryRow,
@@ -148,7 +149,7 @@ class AuditScan:
     (``exact`` says which).
 
     Args:
-        full: Also decode every event and check its checksum, and count only what the lanes would find.
+        full: Also check the checksum of every event and every remembered key, and count only what the lanes would find.
         patience_s: How long one snapshot may be held; None = as long as it takes (offline).
     """
 
@@ -176,7 +177,7 @@ class AuditScan:
         self._books = Books.load(view.state())
         tables = [(b"deliveries", self._delivery), (b"history", self._ended)]
         if self._full:
-            tables.append((b"events", self._event))
+            tables += [(b"events", self._event), (b"dedup", self._remembered)]
         for table, count in tables:
             with view.txn.cursor(view.db[table]) as cursor:
                 at = self._at.get(table, b"")
@@ -227,6 +228,10 @@ class AuditScan:
                 self._bad += 1
         if bad == self._bad and block_bytes(value) != len(value):
             raise CorruptRecord("event block: a slot is gone")
+
+    def _remembered(self, view: View, key: bytes, value: bytes) -> None:
+        del view, key
+        self._bad += damaged_frames(value)
 
     def _finish(self, view: View) -> None:
         names, books = view.environment.names, self._books

@@ -110,6 +110,7 @@ class Writer:
         self.busy_since_s = 0.0  # monotonic; 0 while there is nothing to do
         self.last_commit_s = clock.monotonic_s()
         self._incoming = Arrivals(environment, dedup, self.numbers)
+        self._damaged_keys = 0  # of those that the index has left out, as many have been told of
 
     # --- event loop's side
 
@@ -172,6 +173,7 @@ class Writer:
 
     def _run(self) -> None:
         try:
+            self._tell_damaged_keys()
             while True:
                 batch = self._take()
                 if batch is None:
@@ -337,10 +339,20 @@ class Writer:
             self.largest_batch = max(self.largest_batch, len(batch.stored))
         if corrupt:
             self._metrics.journal_quarantined.inc(by=corrupt)
+        self._tell_damaged_keys()
         stale = batch.applied.count(False)
         if stale:
             self._metrics.settlements_stale.inc(by=stale)
         self.room.grew(sum(a.size for a in batch.arrivals), now_s)
+
+    def _tell_damaged_keys(self) -> None:
+        more = self._dedup.corrupt - self._damaged_keys
+        if more:
+            self._damaged_keys += more
+            self._metrics.journal_quarantined.inc(by=more)
+            log.limited(
+                "keys", "error", "damaged dedup keys were left out; a repeat of their events is a new one", records=more
+            )
 
     # --- ends
 

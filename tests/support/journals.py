@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
+import lmdb
+
 from sidecar.clock import Clock
 from sidecar.journal import Journal
 from sidecar.journal.types import Appended, Claim, Duplicate, JournalOptions, Settlement
@@ -35,6 +37,16 @@ def make_event(
 def make_claim(name: str, *, body: bytes = b"{}", ttl_ms: int = 86_400_000, redrive_dead: bool = True) -> Claim:
     """A dedup key called ``name``."""
     return Claim(name.encode().ljust(16, b"."), body[:4].ljust(4, b"."), ttl_ms, redrive_dead)
+
+
+def rot_row(path: str, table: bytes, key: bytes, at: int) -> None:
+    """Flip a bit of a row's value while nobody has the journal open."""
+    with lmdb.open(path, max_dbs=16) as env:
+        db = env.open_db(table, create=False)
+        with env.begin(write=True) as txn:
+            value = bytearray(txn.get(key, db=db))
+            value[at] ^= 1
+            txn.put(key, bytes(value), db=db)
 
 
 class Books:

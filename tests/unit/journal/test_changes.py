@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import lmdb
 import pytest
 
 from sidecar.journal.types import Duplicate, Ref
 from sidecar.lifecycle import Change
-from tests.support.journals import Books, make_claim, make_event
+from tests.support.journals import Books, make_claim, make_event, rot_row
 
 
 def rot(path: str, first: int, at: int) -> None:
     """Flip a bit of a stored block of events while nobody has the journal open."""
-    key = first.to_bytes(8, "big")
-    with lmdb.open(path, max_dbs=16) as env:
-        events = env.open_db(b"events", create=False)
-        with env.begin(write=True) as txn:
-            block = bytearray(txn.get(key, db=events))
-            block[at] ^= 1
-            txn.put(key, bytes(block), db=events)
+    rot_row(path, b"events", first.to_bytes(8, "big"), at)
 
 
 async def with_two_dead(path: str, at: int) -> tuple[Books, list[str]]:

@@ -174,3 +174,10 @@ def test_the_keys_of_a_segment_lie_together_and_blocks_come_last():
     assert keys == sorted(keys)
     assert all(k.startswith(e.segment_prefix(1)) for k in keys[1:6])
     assert not keys[6].startswith(e.segment_prefix(1))
+
+
+def test_what_is_damaged_in_a_value_is_counted():
+    value = bucket((1, [digest(1)]), (2, [digest(2), digest(3)]))
+    assert e.damaged_frames(value) == 0
+    assert e.damaged_frames(value[:-1] + b"?") == 1
+    assert e.damaged_frames(b"") == 0

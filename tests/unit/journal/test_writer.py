@@ -14,10 +14,11 @@ import pytest
 from sidecar.errors import JournalError, JournalFull
 from sidecar.journal import room
 from sidecar.journal import writer as module
+from sidecar.journal.dedup_entries import block_key
 from sidecar.journal.types import Settlement
 from sidecar.lifecycle import Change
 from sidecar.model import Refusal
-from tests.support.journals import Books, make_event
+from tests.support.journals import Books, make_claim, make_event, rot_row
 
 
 @pytest.fixture
@@ -155,3 +156,19 @@ async def test_what_does_not_fit_is_refused_and_the_log_says_where(tmp_path, mon
     await books.journal.aclose()
     assert isinstance(books.fatal[0], JournalFull)
     assert str(books.fatal[0]).startswith(what)
+
+
+async def test_a_key_that_rotted_is_counted_and_a_repeat_of_its_event_is_a_new_one(tmp_path):
+    """Nothing is lost by that; but whoever looks is told, or nobody knows why an event came twice."""
+    path = str(tmp_path / "journal")
+    books = Books.open(path)
+    first = await books.append(make_event(), make_claim("one"))
+    await books.journal.aclose()
+    rot_row(path, b"dedup", block_key(first.event.seq), -1)
+    books = Books.open(path)
+    again = await books.append(make_event(), make_claim("one"))
+    assert again.event.id != first.event.id
+    assert books.journal.stats().quarantined == 1
+    assert books.journal._metrics.journal_quarantined.values[()] == 1, "it is counted once"
+    assert (await books.journal.audit(full=True)).quarantined == 1
+    await books.journal.aclose()
