@@ -22,6 +22,7 @@ from tests.proof.shards import (
     rot,
     simulation,
     slow,
+    spoiled,
 )
 
 __all__ = ["SHARDS"]
@@ -34,6 +35,7 @@ SHARDS: dict[str, Shard] = {
         faults.SHARD,
         simulation.SHARD,
         rot.SHARD,
+        spoiled.SHARD,
         http_fuzz.SHARD,
         kills.SHARD,
         full.SHARD,
