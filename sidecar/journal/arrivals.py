@@ -9,12 +9,13 @@ from __future__ import annotations
 import lmdb
 
 from sidecar.journal.batch import Arrival, Batch
-from sidecar.journal.block import Block
+from sidecar.journal.block import Block, read_body
 from sidecar.journal.books import Books
-from sidecar.journal.changes import Changes
+from sidecar.journal.changes import Changes, find_block
 from sidecar.journal.dedup_index import DedupEntry, DedupIndex
 from sidecar.journal.environment import Environment
 from sidecar.journal.numbering import Numbers
+from sidecar.journal.records import CorruptRecord, decode_event, event_slot
 from sidecar.journal.types import Appended, Duplicate
 from sidecar.model import format_event_id
 
@@ -54,7 +55,7 @@ class Arrivals:
             event = a.event
             if a.claim is not None:
                 first = self._dedup.find(txn, a.claim.digest, now_ms)
-                if first is not None:
+                if first is not None and not (first.seq <= books.last_seq and self._is_lost(txn, first.seq, changes)):
                     batch.replies.append((a.done, self._duplicate(a, first, changes)))
                     continue
                 entry = DedupEntry(
@@ -79,6 +80,23 @@ class Arrivals:
             block.put(txn, self._db)
             self._dedup.write(txn, batch.stored[0].seq)
             books.last_seq = max(books.last_seq, batch.stored[-1].seq)
+
+    def _is_lost(self, txn: lmdb.Transaction, seq: int, changes: Changes) -> bool:
+        """Whether a committed event is owed and cannot be delivered any more: then its repeat takes its place.
+
+        One that has ended everywhere is not lost, whatever became of its record: it was delivered, or its letter has it.
+        """
+        try:
+            if not changes.is_owed(seq):
+                return False
+            found = find_block(txn, self._db[b"events"], seq)
+            payload = event_slot(found[1], found[0], seq - found[0]) if found is not None else None
+            if payload is None:
+                return True
+            read_body(txn, self._db, decode_event(payload), seq)
+        except CorruptRecord:
+            return True
+        return False
 
     def _duplicate(self, a: Arrival, first: DedupEntry, changes: Changes) -> Duplicate:
         assert a.claim is not None

@@ -11,15 +11,19 @@ from sidecar.journal.records import (
     BLOCK_BYTES,
     BLOCK_EVENTS,
     INLINE_BODY_BYTES,
+    CorruptRecord,
     DeliveryRow,
+    Stored,
+    bodies_key,
     body_parts,
     deliveries_key,
     events_block,
     events_key,
+    join_part,
 )
 from sidecar.model import Event, State
 
-__all__ = ["Block", "put_body"]
+__all__ = ["Block", "put_body", "read_body"]
 
 
 class Block:
@@ -81,3 +85,23 @@ def put_body(txn: lmdb.Transaction, db: dict[bytes, Any], event: Event) -> bool:
     for key, value in body_parts(event.seq, event.body):
         txn.put(key, value, db=db[b"bodies"])
     return True
+
+
+def read_body(txn: lmdb.Transaction, db: dict[bytes, Any], s: Stored, seq: int) -> bytes:
+    """The whole body of an event.
+
+    Raises:
+        CorruptRecord: A part is missing or its checksum disagrees.
+    """
+    if s.body is not None:
+        return s.body
+    parts: list[bytes | memoryview] = []
+    size = 0
+    while size < s.body_bytes:
+        value = txn.get(bodies_key(seq, len(parts)), db=db[b"bodies"])
+        if value is None:
+            raise CorruptRecord("body part: missing")
+        piece = join_part(seq, len(parts), bytes(value))
+        parts.append(piece)
+        size += len(piece)
+    return b"".join(parts)

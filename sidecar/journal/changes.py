@@ -13,6 +13,7 @@ import lmdb
 from sidecar.journal.books import Books
 from sidecar.journal.environment import Environment
 from sidecar.journal.records import (
+    BLOCK_EVENTS,
     LOG_ATTEMPTS,
     NEVER,
     CorruptRecord,
@@ -40,6 +41,15 @@ _ENDED = (State.DELIVERED, State.DEAD, State.DISCARDED, State.REDIRECTED)
 
 def find_block(txn: lmdb.Transaction, events: lmdb._Database, seq: int) -> tuple[int, bytes | memoryview] | None:
     """Find the block that holds an event: (first seq, block); None when the event is not stored."""
+    found = _at_or_before(txn, events, seq)
+    if found is None or found[0] == seq:
+        return found
+    slots, _ = block_head(found[1])
+    return found if seq < found[0] + slots else None
+
+
+def _at_or_before(txn: lmdb.Transaction, events: lmdb._Database, seq: int) -> tuple[int, bytes | memoryview] | None:
+    """The only block that can hold an event."""
     with txn.cursor(events) as cursor:
         if cursor.set_range(events_key(seq)):
             if bytes(cursor.key()) == events_key(seq):
@@ -47,12 +57,7 @@ def find_block(txn: lmdb.Transaction, events: lmdb._Database, seq: int) -> tuple
             found = cursor.prev()
         else:
             found = cursor.last()
-        if not found:
-            return None
-        first = split_key(bytes(cursor.key()))
-        block = cursor.value()
-        slots, _ = block_head(block)
-        return (first, block) if seq < first + slots else None
+        return (split_key(bytes(cursor.key())), cursor.value()) if found else None
 
 
 class Changes:
@@ -181,6 +186,22 @@ class Changes:
         if first is None:
             return 0
         return sum(self._try_revive(first, seq - first, destination, min_age_ms) for destination in destinations)
+
+    def is_owed(self, seq: int) -> bool:
+        """Whether an event is owed to any destination.
+
+        Raises:
+            CorruptRecord: A row that would say so is damaged.
+        """
+        try:
+            first = self.block_of(seq)
+        except CorruptRecord:  # what it owes does not hang on the head of its block
+            found = _at_or_before(self._txn, self._db[b"events"], seq)
+            first = found[0] if found is not None and seq < found[0] + BLOCK_EVENTS else None
+        if first is None:
+            return False
+        rows = [self._row(destination, first) for destination in range(len(self._names.destinations))]
+        return any(row is not None and row.state(seq - first).is_open for row in rows)
 
     def _try_revive(self, first: int, slot: int, destination: int, min_age_ms: int) -> bool:
         try:

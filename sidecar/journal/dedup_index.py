@@ -138,7 +138,7 @@ class DedupIndex:
         """Claim a key within the running transaction.
 
         Args:
-            digest: 16 bytes, for which ``find`` just gave None.
+            digest: 16 bytes, for which ``find`` just gave None, or an entry that this one takes the place of.
             entry: What is remembered.
         """
         self._staged[digest] = entry

@@ -12,6 +12,7 @@ import lmdb
 
 from sidecar.clock import Clock
 from sidecar.journal import meta
+from sidecar.journal.block import read_body
 from sidecar.journal.changes import find_block
 from sidecar.journal.environment import Environment, StateRow
 from sidecar.journal.records import (
@@ -20,7 +21,6 @@ from sidecar.journal.records import (
     DeliveryRow,
     Record,
     Stored,
-    bodies_key,
     decode_event,
     deliveries_key,
     due_key,
@@ -28,7 +28,6 @@ from sidecar.journal.records import (
     events_key,
     history_entries,
     history_key,
-    join_part,
     split_due_key,
     split_key,
 )
@@ -133,18 +132,7 @@ class View:
         Raises:
             CorruptRecord: A part is missing or its checksum disagrees.
         """
-        if s.body is not None:
-            return s.body
-        parts: list[bytes | memoryview] = []
-        size = 0
-        while size < s.body_bytes:
-            value = self.txn.get(bodies_key(seq, len(parts)), db=self.db[b"bodies"])
-            if value is None:
-                raise CorruptRecord("body part: missing")
-            piece = join_part(seq, len(parts), bytes(value))
-            parts.append(piece)
-            size += len(piece)
-        return b"".join(parts)
+        return read_body(self.txn, self.db, s, seq)
 
     def row(self, destination: int, first: int) -> DeliveryRow | None:
         """One block's open deliveries to one destination."""

@@ -64,7 +64,7 @@ PROMISES = (
     Promise(
         "P7",
         "Inside its TTL one identity is enqueued once, across crashes, restarts, reloads and steps of the clock.",
-        "Requests without a key; several replicas do not compare notes; after a reboot the time that passed is what the wall clock says.",
+        "Requests without a key; an event that is owed and whose record is damaged is taken again; several replicas do not compare notes; after a reboot the time that passed is what the wall clock says.",
         ("tests/e2e/test_dedup.py", "tests/fuzz/test_journal_model.py"),
     ),
     Promise(
@@ -77,7 +77,7 @@ PROMISES = (
     Promise(
         "P9",
         "A damaged record is never forwarded; a truncated or foreign file ends in one clear line, not in a signal.",
-        "The damaged event itself is lost; damage that keeps a 32-bit checksum right. A damaged page of LMDB's own tree can hide deliveries: they are counted five seconds after a start and each hour and then reported, with more than 30,000 rows pending only by `webhook-sidecar audit --offline` and `journal verify`. Such a page can end the process with a signal once; the next start checks the file and says so, up to 24 MB of it.",
+        "The damaged event itself is lost unless its provider repeats it; damage that keeps a 32-bit checksum right. A damaged page of LMDB's own tree can hide deliveries: they are counted five seconds after a start and each hour and then reported, with more than 30,000 rows pending only by `webhook-sidecar audit --offline` and `journal verify`. Such a page can end the process with a signal once; the next start checks the file and says so, up to 24 MB of it.",
         ("tests/e2e/test_journal_edges.py",),
     ),
     Promise("P10", "A power cut during the first start or a compaction leaves a journal that opens.", "As P2."),
