@@ -50,10 +50,12 @@ class Life:
         self.known = list(base.known)
         self.wrong: list[str] = []
         self.forgiving = False
-        self.anew: set[str] = set()  # ids that repeats were given in this life, because a key is forgotten
+        self.anew: set[str] = set()  # ids that repeats were given in this life, because a key or an event is gone
         numbers = {number: name for name, number in base.numbers.items()}
         self.hurt = {seq for harm in harms for seq in harm.events}
         self.lost = {(numbers[d], seq) for harm in harms for d, seq in harm.deliveries}
+        said = [harm for harm in harms if harm.table == b"deliveries"]
+        self.unsaid = {(numbers[d], seq) for harm in said for d, seq in harm.deliveries}
         self.letters = {letter for harm in harms for letter in harm.letters}
         self.off = {d for d, _ in self.lost}
         self.blocks_of_keys = any(harm.keys for harm in harms)  # read at each start, until they are sealed
@@ -69,6 +71,11 @@ class Life:
     def forgettable(self, event: Known) -> bool:
         """Whether its key may be gone."""
         return any(harm.keys is None or event.seq in harm.keys for harm in self.harms)
+
+    def owed_and_gone(self, event: Known) -> bool:
+        """Whether it was owed, and cannot be delivered any more: then a repeat is all that is left of it."""
+        owed = [d for d, state in event.states.items() if state.is_open]
+        return bool(owed) and (event.seq in self.hurt or any((d, event.seq) in self.unsaid for d in owed))
 
     def fault(self, text: str) -> None:
         """Something that is not as promised."""
@@ -145,7 +152,7 @@ class Life:
             return owed
         for event in self.base.known:
             for d, state in event.states.items():
-                revived = d in event.revives and not self.brief and not self.forgettable(event)
+                revived = d in event.revives and self.sound(event) and not (self.brief or self.forgettable(event))
                 if self.sound(event, d) and (state is State.PENDING or revived):
                     owed.add((d, event.id))
         return owed
@@ -173,6 +180,8 @@ class Life:
             return
         found = answer.headers["webhook-sidecar-event-id"]
         if found in event.ids:
+            if found == event.id and self.owed_and_gone(event):
+                self.fault(f"a repeat of {self._name(event)} is a duplicate of what nobody can deliver")
             return
         if self.sound(event) and not self.forgettable(event):
             self.fault(f"a repeat of {self._name(event)} is stored anew")
@@ -191,15 +200,16 @@ class Life:
             now = house.arrivals()
             return {pair for pair in wanted if now[pair] <= before[pair]}
 
-        await until(lambda: house.ended or self.wrong or not missing(), ARRIVES_S, 0.005)
-        for destination, event_id in sorted(missing())[:3]:
+        if not self.wrong:  # else the first thing that was wrong says more
+            await until(lambda: house.ended or not missing(), ARRIVES_S, 0.005)
+        for destination, event_id in sorted(missing())[: 0 if self.wrong else 3]:
             self.fault(
                 f"{self._name(self._of(event_id))} ({why}) never arrived at {destination}: {event_id}, {before[destination, event_id]} before"
             )
         for request in house.backend.requests:
             event = self._of(request.values(b"Webhook-Sidecar-Event-Id")[0].decode())
             if event is None or request.body != event.body:
-                self.fault(f"{request.line!r} brought what nobody sent: {request.body[:60]!r}")
+                self.wrong.insert(0, f"{request.line!r} brought what nobody sent: {request.body[:60]!r}")
 
     def _of(self, event_id: str) -> Known | None:
         return next((e for e in self.known if event_id in e.ids), None)

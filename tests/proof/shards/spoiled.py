@@ -11,10 +11,11 @@ import re
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from unittest import mock
 
 import lmdb
@@ -23,32 +24,35 @@ import uvloop
 
 from sidecar.daemon.process import SWITCH_INTERVAL_S
 from sidecar.journal import journal, meta, records
+from sidecar.journal.arrivals import Arrivals
 from sidecar.journal.changes import Changes
 from sidecar.journal.dedup_index import DedupIndex
 from sidecar.journal.environment import TABLES, StateRow
 from sidecar.lifecycle import Change, next_state
 from tests.proof.shard import Job, Shard
-from tests.proof.spoiled_base import Base, House, copy_base, make_base
+from tests.proof.spoiled_base import Base, House, Known, copy_base, make_base
 from tests.proof.spoiled_life import Life
 from tests.proof.spoiled_rows import Harm, spoil_letter, spoil_row
 from tests.support.backends import running
 
+Aim = Callable[[Known], bool] | None
+
 CHUNK = 12  # lives of one process, all on copies of one journal
 
 
-async def one_life(base: Base, folder: Path, job: Job, *, aimed: bool) -> list[str]:
-    """Damage a copy, live on it, and live once more; ``aimed`` at an event that a repeat revives."""
+async def one_life(base: Base, folder: Path, job: Job, aim: Aim) -> list[str]:
+    """Damage a copy, live on it, and live once more."""
     rand = job.rand
     copy_base(base, folder)
     harms: list[Harm] = []
-    for _ in range(1 if aimed else rand.choice((1, 1, 1, 2, 3))):
-        keys = [records.events_key(e.block) for e in base.known if e.revives] if aimed else []
-        harm = spoil_letter(folder / "dead-letters", rand) if not aimed and rand.random() < 0.1 else None
+    for _ in range(1 if aim else rand.choice((1, 1, 1, 2, 3))):
+        keys = [records.events_key(e.block) for e in base.known if aim is not None and aim(e)]
+        harm = spoil_letter(folder / "dead-letters", rand) if aim is None and rand.random() < 0.1 else None
         harms.append(harm or spoil_row(folder / "journal", rand, keys=keys, sound=[h.key for h in harms]))
     if rand.random() < 0.4:
         unclean(folder / "journal")
     known = [replace(event, ids={event.id}) for event in base.known]
-    brief = not aimed and rand.random() < 0.15
+    brief = aim is None and rand.random() < 0.15
     life = Life(replace(base, known=known), harms, job, brief=brief)
     async with running(life.backend) as backend:
         for last in (False, True):
@@ -70,7 +74,7 @@ def unclean(path: Path) -> None:
             txn.put(b"state", meta.pack(msgspec.structs.replace(row, clean=False)), db=table)
 
 
-def some(job: Job, scratch: Path, *, aimed: bool) -> None:
+def some(job: Job, scratch: Path, aim: Aim) -> None:
     """One journal, and lives on copies of it."""
     sys.setswitchinterval(SWITCH_INTERVAL_S)
     (scratch / "base").mkdir()
@@ -78,7 +82,7 @@ def some(job: Job, scratch: Path, *, aimed: bool) -> None:
     for number in range(CHUNK):
         folder = scratch / str(number)
         folder.mkdir()
-        wrong = uvloop.run(one_life(base, folder, job, aimed=aimed))
+        wrong = uvloop.run(one_life(base, folder, job, aim))
         job.found += [f"seed {job.seed}: {w}" for w in wrong]
         job.count += 1
         shutil.rmtree(folder)
@@ -86,8 +90,13 @@ def some(job: Job, scratch: Path, *, aimed: bool) -> None:
             return
 
 
-def run(job: Job, *, aimed: bool = False) -> None:
-    """Journals, one after the other, each in a process of its own: what ends that is found."""
+def run(job: Job, aim: Aim = None) -> None:
+    """Journals, one after the other, each in a process of its own: what ends that is found.
+
+    Args:
+        job: As of any shard.
+        aim: Which events are to be damaged, for a control; by default anything is.
+    """
     few = partial(DedupIndex, recent_keys=16, segment_keys=1024, bucket_keys=64)
     with mock.patch.multiple(journal, RECOUNT_AFTER_S=0.1, DedupIndex=few):
         while job.goes_on:
@@ -95,7 +104,7 @@ def run(job: Job, *, aimed: bool = False) -> None:
             place = "/dev/shm" if Path("/dev/shm").is_dir() else None
             scratch = Path(tempfile.mkdtemp(prefix="spoiled-", dir=place))
             try:
-                job.isolated(partial(some, job, scratch, aimed=aimed))
+                job.isolated(partial(some, job, scratch, aim))
             finally:
                 shutil.rmtree(scratch, ignore_errors=True)
 
@@ -113,29 +122,53 @@ def revive(self: Changes, first: int, slot: int, destination: int, min_age_ms: i
     return False
 
 
-BUGS: dict[str, tuple[Any, str]] = {
-    "a repeat that ends the process": (lambda: mock.patch.object(Changes, "_try_revive", revive), "it ended with 74"),
-    "a command that breaks off": (
-        lambda: mock.patch.object(Changes, "change", Changes._change),
-        "/replay.*(broke off|failed)",
+def dead(event: Known) -> bool:
+    """A repeat revives it."""
+    return bool(event.revives)
+
+
+def owed(event: Known) -> bool:
+    """Somebody still waits for it."""
+    return any(state.is_open for state in event.states.values())
+
+
+class Bug(NamedTuple):
+    """A deliberate bug: what is replaced, which events meet it when they are damaged, and what must be said of it."""
+
+    planted: Callable[[], Any]
+    aim: Aim
+    sign: str
+
+
+BUGS = {
+    "a repeat that ends the process": Bug(
+        lambda: mock.patch.object(Changes, "_try_revive", revive), dead, "it ended with 74"
     ),
-    "damage that is shown as a bug": (lambda: mock.patch.object(journal, "_damaged", lambda e: e), "internal_error"),
-    "records without a checksum": (
+    "a command that breaks off": Bug(
+        lambda: mock.patch.object(Changes, "change", Changes._change), dead, "/replay.*(broke off|failed)"
+    ),
+    "damage that is shown as a bug": Bug(
+        lambda: mock.patch.object(journal, "_damaged", lambda e: e), dead, "internal_error"
+    ),
+    "a repeat of what cannot be delivered that is a duplicate": Bug(
+        lambda: mock.patch.object(Arrivals, "_is_lost", return_value=False), owed, "a duplicate of what nobody can"
+    ),
+    "records without a checksum": Bug(
         lambda: mock.patch.object(records, "zlib", mock.Mock(crc32=lambda *_: 0)),
+        dead,
         "nobody sent|altered|was never stored|no line names",
     ),
 }
-"""Each with what must be said of it."""
 
 
 def control(job: Job) -> list[str]:
     """Bugs that were there once, and one that would be worse."""
-    for number, (name, (bug, sign)) in enumerate(BUGS.items()):
+    for number, (name, bug) in enumerate(BUGS.items()):
         attempt = job.sub(f"control-{number}", 60)
-        with bug():
-            run(attempt, aimed=True)
+        with bug.planted():
+            run(attempt, bug.aim)
         assert attempt.found, f"{name}: {attempt.count} lives, and nothing was noticed"
-        assert re.search(sign, " ".join(attempt.found)), f"{name}: {attempt.found}"
+        assert re.search(bug.sign, " ".join(attempt.found)), f"{name}: {attempt.found}"
     return list(BUGS)
 
 
