@@ -14,7 +14,7 @@ from sidecar.admin.filters import BulkRequest, FilterError
 from sidecar.admin.gateway import Gateway
 from sidecar.admin.progress import Pace, Tally
 from sidecar.errors import JournalError
-from sidecar.journal.types import EventView, OperatorResult, Ref, Refused
+from sidecar.journal.types import DeliveryView, OperatorResult, Ref, Refused
 from sidecar.model import State
 from sidecar.outbound.deadletter import DeadLetters
 
@@ -53,8 +53,8 @@ class _Selection:
     async def pages(self) -> AsyncIterator[list[tuple[Ref, State]]]:
         """Give what is meant; ids that do not fit go to ``refused``."""
         left = self._request.max or None
-        async for views in self._views():
-            page = [found for view in views for found in self._deliveries(view)]
+        async for events in self._events():
+            page = [found for event_id, deliveries in events for found in self._fit(event_id, deliveries)]
             if left is not None:
                 page = page[:left]
                 left -= len(page)
@@ -62,29 +62,37 @@ class _Selection:
             if left == 0:
                 return
 
-    async def _views(self) -> AsyncIterator[list[EventView]]:
+    async def _events(self) -> AsyncIterator[list[tuple[str, list[DeliveryView]]]]:
         journal, request = self._gateway.journal, self._request
         if request.ids:
             for event_id in request.ids:
-                try:
-                    view, why = await journal.event(event_id), Refused.NOT_FOUND
-                except JournalError:
-                    view, why = None, Refused.CORRUPT
-                if view is None:
+                deliveries, why = await self._named(event_id)
+                if why is not None:
                     self.refused.append((event_id, request.destination, why))
-                yield [view] if view is not None else []
+                yield [(event_id, deliveries)] if why is None else []
             return
         now_ms, cursor = self._gateway.clock.wall_ms(), 0
         while True:
             page = await journal.events(request.query(now_ms, before_seq=cursor, limit=_PAGE, max_scan=_SCAN))
-            yield page.events
+            yield [(view.event.id, view.deliveries) for view in page.events]
             cursor = page.next_before_seq
             if not cursor:
                 return
 
-    def _deliveries(self, view: EventView) -> list[tuple[Ref, State]]:
-        request, event_id = self._request, view.event.id
-        meant = [d for d in view.deliveries if request.takes(d)]
+    async def _named(self, event_id: str) -> tuple[list[DeliveryView], Refused | None]:
+        journal = self._gateway.journal
+        try:
+            view = await journal.event(event_id)
+        except JournalError:
+            # To drop what is owed of a damaged event needs nothing of the event, and else it would be owed for ever.
+            drop = self._states is _DISCARDABLE and not self._request.to
+            deliveries = await journal.deliveries(event_id) if drop else []
+            return deliveries, None if deliveries else Refused.CORRUPT
+        return (view.deliveries, None) if view is not None else ([], Refused.NOT_FOUND)
+
+    def _fit(self, event_id: str, deliveries: Sequence[DeliveryView]) -> list[tuple[Ref, State]]:
+        request = self._request
+        meant = [d for d in deliveries if request.takes(d)]
         fit = [(Ref(event_id, d.destination), d.state) for d in meant if d.state in self._states]
         if request.to:
             fit = fit[:1]  # it goes there once, however many destinations it was owed to

@@ -35,6 +35,7 @@ from sidecar.journal.types import (
     AuditReport,
     Claim,
     Counters,
+    DeliveryView,
     DueWindow,
     EventPage,
     EventQuery,
@@ -391,6 +392,19 @@ class Journal:
             raise _damaged(e) from e
         assert found is None or isinstance(found, EventView)
         return found if found is not None and found.event.id == event_id else None
+
+    async def deliveries(self, event_id: str) -> list[DeliveryView]:
+        """All deliveries of one event, also where its own record is damaged; none when that cannot be said."""
+        parsed = parse_event_id(event_id)
+        if parsed is None or parsed[1] != self._environment.identity.journal_id(parsed[2]):
+            return []
+        now_ms = self.clock_ms()
+        try:
+            found = await self._reader.read(lambda view: view.deliveries_of(parsed[2], now_ms))
+        except CorruptRecord:
+            return []
+        assert isinstance(found, list)
+        return found
 
     async def events(self, query: EventQuery) -> EventPage:
         """Look for events, newest first, without their bodies."""

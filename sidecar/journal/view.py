@@ -320,3 +320,8 @@ class View:
         if event is None or first is None:
             return None
         return EventView(event, self.views(first, seq - first, now_ms))
+
+    def deliveries_of(self, seq: int, now_ms: int) -> list[DeliveryView]:
+        """All deliveries of one event, whose own record is not looked at."""
+        first = self.block_of(seq)
+        return self.views(first, seq - first, now_ms) if first is not None else []

@@ -720,6 +720,21 @@ async def test_an_event_that_rotted_is_named_and_the_others_of_a_command_are_don
     assert os.path.exists(world.letter(rotten))
 
 
+async def test_what_is_owed_of_an_event_that_rotted_can_be_dropped_and_nothing_else(ask, world):
+    """Nobody will ever deliver it; without that its destination would be behind for ever."""
+    rotten, sound = await world.accept(), await world.accept()
+    world.rot(rotten)
+    ids = {"ids": [rotten.id, sound.id], "destination": "app"}
+    rehearsed = await ask.rows("/api/v1/events/discard", ids | {"dry_run": True})
+    assert rehearsed[-1]["matched"] == 2
+    moved = await ask.rows("/api/v1/events/discard", {"ids": [rotten.id], "to": "audit"})
+    assert [r["reason"] for r in moved if r["type"] == "refused"] == ["corrupt"], "there is nothing to send elsewhere"
+    rows = await ask.rows("/api/v1/events/discard", ids)
+    assert rows[-1]["outcomes"] == {"discarded": 2}
+    assert world.journal.counters().pending("app") == 0
+    assert all(row.balanced for row in (await world.journal.audit(full=True)).rows)
+
+
 @pytest.mark.parametrize("at", [1, -3], ids=["frame", "content"])
 async def test_lists_and_the_audit_leave_an_event_out_that_rotted(ask, world, at):
     """The others are there, and the audit counts it, also where the event is a dead one."""
