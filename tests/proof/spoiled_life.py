@@ -11,11 +11,17 @@ import contextlib
 import json
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sidecar.clock import Clock
 from sidecar.errors import SidecarError
+from sidecar.journal import Journal
+from sidecar.journal.types import JournalOptions
+from sidecar.journal.view import View
 from sidecar.model import State
+from tests.proof.history import audited
 from tests.proof.lives import until
 from tests.proof.shard import Job
 from tests.proof.spoiled_base import DESTINATIONS, Answer, Base, House, Known, mood
@@ -460,6 +466,23 @@ class Life:
             behind = [row["name"] for row in status["destinations"] if row["pending"] > row["dying"]]
             if behind:
                 self.fault(f"nothing can be done about what {behind} is owed")
+
+    def after(self, folder: Path) -> None:
+        """What an audit counts when no daemon runs any more."""
+        if any(harm.table == b"meta" for harm in self.harms):
+            return
+        journal = Journal.open(JournalOptions(path=str(folder / "journal")), Clock(), read_only=True)
+        try:
+            with journal._environment.env.begin() as txn:
+                report = audited(View(journal._environment, txn, Clock()))
+        finally:
+            journal.close()
+        off = [row.destination for row in report.rows if not row.balanced]
+        if set(off) - self.off:
+            self.fault(f"in the end the books of {off} do not balance")
+        stays = not self.brief and any(h.seqs and h.table in STAY for h in self.harms)
+        if stays and not (report.quarantined or off):
+            self.fault("in the end an audit finds nothing wrong")
 
     def _log(self, house: House, *, last: bool) -> None:
         named: set[int] = set()

@@ -60,6 +60,8 @@ async def one_life(base: Base, folder: Path, job: Job, aim: Aim) -> list[str]:
             await life.live(house, last=last)
             if life.wrong:
                 break
+        else:
+            life.after(folder)
     for harm in harms:
         job.note(f"damaged: {harm.table.decode() or 'letter'}")
     return [f"{'; '.join(harm.how for harm in harms)}: {wrong}" for wrong in life.wrong[:3]]
