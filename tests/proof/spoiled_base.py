@@ -23,7 +23,7 @@ from sidecar.config.load import load_settings
 from sidecar.daemon import Daemon
 from sidecar.journal import Journal
 from sidecar.journal.types import JournalOptions
-from sidecar.model import ACK_DEFAULT, State
+from sidecar.model import ACK_DEFAULT, State, parse_event_id
 from tests.proof.history import digest, read_journal
 from tests.proof.lives import until
 from tests.proof.shard import Job
@@ -108,6 +108,11 @@ class Known:
     states: dict[str, State] = field(default_factory=dict)
     revives: set[str] = field(default_factory=set)
     ids: set[str] = field(default_factory=set)
+
+    @property
+    def seqs(self) -> set[int]:
+        """The numbers of all that it was taken as."""
+        return {parts[2] for i in self.ids if (parts := parse_event_id(i)) is not None}
 
     def request(self) -> bytes:
         """The webhook, the same each time."""

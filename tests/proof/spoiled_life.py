@@ -25,7 +25,7 @@ from tests.proof.history import audited
 from tests.proof.lives import until
 from tests.proof.shard import Job
 from tests.proof.spoiled_base import DESTINATIONS, Answer, Base, House, Known, mood
-from tests.proof.spoiled_rows import Harm
+from tests.proof.spoiled_rows import Harm, spoil_open
 from tests.support.backends import Request
 
 __all__ = ["Life"]
@@ -50,20 +50,31 @@ class Life:
         harms: What was done to it since.
         job: Whose randomness it is.
         brief: What has ended is forgotten a second later.
+        late: More is damaged in the midst of the first life.
     """
 
-    def __init__(self, base: Base, harms: list[Harm], job: Job, *, brief: bool) -> None:
-        self.base, self.harms, self.rand, self.brief = base, harms, job.rand, brief
+    def __init__(self, base: Base, harms: list[Harm], job: Job, *, brief: bool, late: bool) -> None:
+        self.base, self.rand, self.brief, self.late = base, job.rand, brief, late
         self.known = list(base.known)
         self.wrong: list[str] = []
         self.forgiving = False
         self.anew: set[str] = set()  # ids that repeats were given in this life, because a key or an event is gone
-        numbers = {number: name for name, number in base.numbers.items()}
-        self.hurt = {seq for harm in harms for seq in harm.events}
-        self.lost = {(numbers[d], seq) for harm in harms for d, seq in harm.deliveries}
-        said = [harm for harm in harms if harm.table == b"deliveries"]
-        self.unsaid = {(numbers[d], seq) for harm in said for d, seq in harm.deliveries}
-        self.letters = {letter for harm in harms for letter in harm.letters}
+        self.numbers = {number: name for name, number in base.numbers.items()}
+        self.harms: list[Harm] = []
+        self.harmed(harms)
+        self.gone = set(self.hurt)  # events that cannot be delivered any more
+        self.unsaid = {pair for harm in harms if harm.table == b"deliveries" for pair in self.pairs(harm)}
+
+    def pairs(self, harm: Harm) -> set[tuple[str, int]]:
+        """The deliveries that it is about, by name."""
+        return {(self.numbers[d], seq) for d, seq in harm.deliveries}
+
+    def harmed(self, harms: list[Harm]) -> None:
+        """Take note of damage."""
+        self.harms = [*self.harms, *harms]
+        self.hurt = {seq for harm in self.harms for seq in harm.events}
+        self.lost = {pair for harm in self.harms for pair in self.pairs(harm)}
+        self.letters = {letter for harm in self.harms for letter in harm.letters}
         self.off = {d for d, _ in self.lost}
         self.blocks_of_keys = any(harm.keys for harm in harms)  # read at each start, until they are sealed
 
@@ -71,9 +82,10 @@ class Life:
 
     def sound(self, event: Known, destination: str = "") -> bool:
         """Whether no damage has to do with an event, or with one delivery of it."""
-        if event.seq in self.hurt or (destination, event.seq) in self.lost:
+        seqs = event.seqs
+        if seqs & self.hurt or any((destination, seq) in self.lost for seq in seqs):
             return False
-        return bool(destination) or not any(seq == event.seq for _, seq in self.lost)
+        return bool(destination) or not any(seq in seqs for _, seq in self.lost)
 
     def forgettable(self, event: Known) -> bool:
         """Whether its key may be gone."""
@@ -82,7 +94,7 @@ class Life:
     def owed_and_gone(self, event: Known) -> bool:
         """Whether it was owed, and cannot be delivered any more: then a repeat is all that is left of it."""
         owed = [d for d, state in event.states.items() if state.is_open]
-        return bool(owed) and (event.seq in self.hurt or any((d, event.seq) in self.unsaid for d in owed))
+        return bool(owed) and (event.seq in self.gone or any((d, event.seq) in self.unsaid for d in owed))
 
     def fault(self, text: str) -> None:
         """Something that is not as promised."""
@@ -132,6 +144,11 @@ class Life:
             self.known += new
             anew = {(d, i) for e in self.known for i in e.ids & self.anew for d in _destinations(e)}
             await self._arrived(house, before, self._owed(new, last=last) | anew, "owed or revived")
+            if self.late and not last and house.daemon is not None and not house.ended:
+                environment = house.daemon.journal._environment
+                done = [harm.key for harm in self.harms]
+                self.harmed([spoil_open(environment.env, environment.db, self.rand, sound=done, meta=False)])
+                self.blocks_of_keys = False  # read already
             if self.brief:
                 await self._forgotten(house)
             else:
@@ -459,8 +476,8 @@ class Life:
         if self.brief:
             return
         for event in self.known:
-            if event.seq in self.hurt:
-                await self._ask(house, "POST", "/api/v1/events/discard", {"ids": [event.id]})
+            if event.seqs & self.hurt:
+                await self._ask(house, "POST", "/api/v1/events/discard", {"ids": sorted(event.ids)})
         status = await self._get(house, "status")
         if status is not None and all(harm.table in PRECISE for harm in self.harms):
             behind = [row["name"] for row in status["destinations"] if row["pending"] > row["dying"]]

@@ -6,6 +6,7 @@ import random
 from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import lmdb
 
@@ -19,10 +20,10 @@ from sidecar.journal.records import (
     split_key,
 )
 
-__all__ = ["Harm", "spoil_letter", "spoil_row"]
+__all__ = ["Harm", "spoil_letter", "spoil_open", "spoil_row"]
 
 HEAD_BYTES = 40  # of a row: where its frame is, whose bits mean more than others
-LIKELY = ((b"events", 6), (b"deliveries", 4), (b"history", 4), (b"due", 3), (b"bodies", 2), (b"dedup", 3), (b"meta", 1))
+LIKELY = {b"events": 6, b"deliveries": 4, b"history": 4, b"due": 3, b"bodies": 2, b"dedup": 3, b"meta": 1}
 
 
 @dataclass
@@ -63,17 +64,30 @@ def spoil_row(path: Path, rand: random.Random, *, keys: Collection[bytes] = (), 
         sound: Keys of rows that are left alone.
     """
     with lmdb.open(str(path), max_dbs=len(TABLES), map_size=1 << 30, lock=False) as env:
-        db = {name: env.open_db(name, create=False) for name in TABLES}
-        with env.begin(write=True) as txn:
-            rows: list[tuple[bytes, bytes]] = []
-            while not rows:
-                table = b"events" if keys else rand.choices([t for t, _ in LIKELY], [n for _, n in LIKELY])[0]
-                rows = [(bytes(k), bytes(v)) for k, v in txn.cursor(db[table])]
-                rows = [row for row in rows if row[0] in (keys or {row[0]} - set(sound))]
-            key, before = rand.choice(rows)
-            after, how = _changed(before, rand)
-            txn.put(key, after, db=db[table])
-            firsts = [split_key(bytes(k)) for k in txn.cursor(db[b"events"]).iternext(values=False)]
+        return spoil_open(env, {name: env.open_db(name, create=False) for name in TABLES}, rand, keys=keys, sound=sound)
+
+
+def spoil_open(
+    env: Any,
+    db: dict[bytes, Any],
+    rand: random.Random,
+    *,
+    keys: Collection[bytes] = (),
+    sound: Collection[bytes] = (),
+    meta: bool = True,
+) -> Harm:
+    """The same in a journal that is open; ``meta``: also its names, identity and books, which are read at a start."""
+    likely = {table: n for table, n in LIKELY.items() if meta or table != b"meta"}
+    with env.begin(write=True) as txn:
+        rows: list[tuple[bytes, bytes]] = []
+        while not rows:
+            table = b"events" if keys else rand.choices(list(likely), list(likely.values()))[0]
+            rows = [(bytes(k), bytes(v)) for k, v in txn.cursor(db[table])]
+            rows = [row for row in rows if row[0] in (keys or {row[0]} - set(sound))]
+        key, before = rand.choice(rows)
+        after, how = _changed(before, rand)
+        txn.put(key, after, db=db[table])
+        firsts = [split_key(bytes(k)) for k in txn.cursor(db[b"events"]).iternext(values=False)]
     harm = Harm(f"{table.decode()} {key.hex()}: {how}", table, key)
     _TOUCHED[table](harm, before, after, firsts)
     return harm

@@ -45,15 +45,16 @@ async def one_life(base: Base, folder: Path, job: Job, aim: Aim) -> list[str]:
     rand = job.rand
     copy_base(base, folder)
     harms: list[Harm] = []
-    for _ in range(1 if aim else rand.choice((1, 1, 1, 2, 3))):
+    for _ in range(1 if aim else rand.choice((0, 1, 1, 1, 2, 3))):
         keys = [records.events_key(e.block) for e in base.known if aim is not None and aim(e)]
         harm = spoil_letter(folder / "dead-letters", rand) if aim is None and rand.random() < 0.1 else None
         harms.append(harm or spoil_row(folder / "journal", rand, keys=keys, sound=[h.key for h in harms]))
     if rand.random() < 0.4:
         unclean(folder / "journal")
     known = [replace(event, ids={event.id}) for event in base.known]
-    brief = aim is None and rand.random() < 0.15
-    life = Life(replace(base, known=known), harms, job, brief=brief)
+    brief = aim is None and bool(harms) and rand.random() < 0.15
+    late = aim is None and not brief and (not harms or rand.random() < 0.3)
+    life = Life(replace(base, known=known), harms, job, brief=brief, late=late)
     async with running(life.backend) as backend:
         for last in (False, True):
             house = House(folder, backend, retention="1s" if brief else "72h")
@@ -62,9 +63,9 @@ async def one_life(base: Base, folder: Path, job: Job, aim: Aim) -> list[str]:
                 break
         else:
             life.after(folder)
-    for harm in harms:
+    for harm in life.harms:
         job.note(f"damaged: {harm.table.decode() or 'letter'}")
-    return [f"{'; '.join(harm.how for harm in harms)}: {wrong}" for wrong in life.wrong[:3]]
+    return [f"{'; '.join(harm.how for harm in life.harms)}: {wrong}" for wrong in life.wrong[:3]]
 
 
 def unclean(path: Path) -> None:
