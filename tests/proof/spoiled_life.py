@@ -89,7 +89,7 @@ class Life:
 
     def forgettable(self, event: Known) -> bool:
         """Whether its key may be gone."""
-        return any(harm.keys is None or event.seq in harm.keys for harm in self.harms)
+        return any(harm.keys is None or event.seqs & harm.keys for harm in self.harms)
 
     def owed_and_gone(self, event: Known) -> bool:
         """Whether it was owed, and cannot be delivered any more: then a repeat is all that is left of it."""
