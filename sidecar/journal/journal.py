@@ -16,7 +16,7 @@ import lmdb
 import msgspec
 
 from sidecar.clock import Clock
-from sidecar.errors import JournalError
+from sidecar.errors import JournalError, JournalFull
 from sidecar.journal.batch import Arrival, Batch, Work
 from sidecar.journal.books import Books
 from sidecar.journal.clock import ClockReading, JournalClock
@@ -372,6 +372,8 @@ class Journal:
         result = await self._writer.command(run)
         if isinstance(result, CorruptRecord):
             raise _damaged(result)
+        if isinstance(result, JournalFull):
+            raise result
         return result
 
     # --- look-ups

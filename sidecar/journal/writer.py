@@ -136,11 +136,14 @@ class Writer:
         if self._waiting and len(self._settlements) >= self._wanted[1]:
             self._nudge()
 
-    def command(self, run: Callable[[Work], Result]) -> asyncio.Future[Result | CorruptRecord]:
-        """Queue an operator's command; the future holds its result after the commit, or which record is damaged."""
+    def command(self, run: Callable[[Work], Result]) -> asyncio.Future[Result | CorruptRecord | JournalFull]:
+        """Queue an operator's command; the future holds its result after the commit, or why there is none.
+
+        That is a damaged record, or that there is no room for it.
+        """
         loop = self._loop
         assert loop is not None
-        future: asyncio.Future[Result | CorruptRecord] = loop.create_future()
+        future: asyncio.Future[Result | CorruptRecord | JournalFull] = loop.create_future()
         if self.dead is not None:
             future.set_exception(_failed(self.dead))
             return future
@@ -257,7 +260,10 @@ class Writer:
                 # What is done may fit where what comes does not.
                 self._write(Batch(batch.settlements, batch.commands, []))
                 batch = Batch([], [], batch.arrivals)
-            self._refuse(batch, disk=True)
+            if batch.commands:
+                self._split(batch)
+            else:
+                self._refuse(batch, disk=True)
         else:
             self._post(batch)
 
@@ -269,16 +275,26 @@ class Writer:
         elif batch.arrivals and (batch.settlements or batch.commands):
             self._write(Batch(batch.settlements, batch.commands, []))
             self._write(Batch([], [], batch.arrivals))
+        elif batch.commands and batch.settlements:
+            self._write(Batch(batch.settlements, [], []))
+            self._write(Batch([], batch.commands, []))
+        elif len(batch.commands) > 1:
+            half = len(batch.commands) // 2
+            self._write(Batch([], batch.commands[:half], []))
+            self._write(Batch([], batch.commands[half:], []))
+        elif batch.commands:
+            # Its own size may be why: waiting, it would keep everything behind it from the disk, perhaps for ever.
+            batch.commands[0].result = JournalFull("no room in the journal for this", "make room, then try again")
+            self._post(batch)
         else:
             self._refuse(batch, disk=False)
 
     def _refuse(self, batch: Batch, *, disk: bool) -> None:
-        # Settlements and commands wait for room: nothing that was done is forgotten.
+        # Settlements wait for room: nothing that was done is forgotten.
         lack = self.room.overflowed(disk=disk)
         self._settlements.extendleft(reversed(batch.settlements))
-        self._commands.extendleft(reversed(batch.commands))
         self._post(Batch([], [], [], replies=[(a.done, Refusal.STORAGE_FULL) for a in batch.arrivals]))
-        if batch.settlements or batch.commands:
+        if batch.settlements:
             if self._closing:
                 raise JournalFull(
                     f"{lack.what}: the last settlements are not written, and repeat after a start", lack.hint

@@ -172,3 +172,43 @@ async def test_a_key_that_rotted_is_counted_and_a_repeat_of_its_event_is_a_new_o
     assert books.journal._metrics.journal_quarantined.values[()] == 1, "it is counted once"
     assert (await books.journal.audit(full=True)).quarantined == 1
     await books.journal.aclose()
+async def test_a_command_that_does_not_fit_is_told_so_and_keeps_nothing_else_from_the_disk(tmp_path):
+    """A letter of another journal may be larger than all of this one: settlements and arrivals go on as ever."""
+    books = Books.open(str(tmp_path / "j"), max_size_bytes=16 << 20)
+    await books.stored()
+    (delivery,) = await books.fresh()
+    too_large = asyncio.ensure_future(books.journal.restore(make_event(bytes(20 << 20)), "app", (), verified=False))
+    small = asyncio.ensure_future(books.journal.register_live(["new"], []))
+    await asyncio.sleep(0)
+    assert await asyncio.wait_for(books.settle(delivery, Change.SUCCEED), 5)
+    with pytest.raises(JournalFull, match="no room"):
+        await asyncio.wait_for(too_large, 5)
+    await asyncio.wait_for(small, 5)
+    await asyncio.wait_for(books.stored(), 5)
+    await books.journal.aclose()
+    assert not books.fatal
+
+
+async def test_a_command_that_the_disk_has_no_room_for_keeps_nothing_else_from_it(tmp_path):
+    """The same where it is the disk that is full, with a settlement and an arrival in the same batch."""
+    large = False
+
+    def failpoint(name: str) -> None:
+        nonlocal large
+        if name == "before_commit" and large:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        large = False
+
+    def run(_work) -> None:
+        nonlocal large
+        large = True
+
+    books = Books.open(str(tmp_path / "j"), failpoint=failpoint)
+    await books.stored()
+    (delivery,) = await books.fresh()
+    told, settled = books.journal._command(run), asyncio.ensure_future(books.settle(delivery, Change.SUCCEED))
+    with pytest.raises(JournalFull, match="no room"):
+        await asyncio.wait_for(told, 5)
+    assert await asyncio.wait_for(settled, 5)
+    await books.journal.aclose()
+    assert not books.fatal
