@@ -27,7 +27,7 @@ from sidecar.journal.environment import Environment, open_environment, unwritabl
 from sidecar.journal.limits import dedup_bytes
 from sidecar.journal.lookups import AuditScan, EventScan
 from sidecar.journal.reader import Reader
-from sidecar.journal.records import CorruptRecord, encode_event
+from sidecar.journal.records import BLOCK_EVENTS, CorruptRecord, encode_event
 from sidecar.journal.recount import Recount
 from sidecar.journal.retention import Retention
 from sidecar.journal.types import (
@@ -355,8 +355,10 @@ class Journal:
             )
         parsed = parse_event_id(event.id)
         if parsed is None:
-            event.seq = self._seq
-            self._seq += 1
+            # Commands overtake arrivals, and blocks must not overlap: an event is found by the block in front of its number.
+            # So many numbers away, no block of arrivals before reaches it, and those behind begin one of their own.
+            event.seq = self._seq + BLOCK_EVENTS - 1
+            self._seq = event.seq + 1
             event.id = format_event_id(event.received_at_ms, self.journal_id, event.seq)
         else:
             event.seq = parsed[2]

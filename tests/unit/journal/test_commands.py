@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
 
 from sidecar.errors import JournalError
@@ -52,4 +54,20 @@ async def test_an_event_comes_back_under_its_id_only_where_the_journal_has_forgo
     assert (view.event.body, view.event.verified) == (body, False)
     assert [(d.destination, d.round) for d in view.deliveries] == [("mail", 1)]
     assert all(row.balanced for row in (await books.journal.audit(full=True)).rows)
+    await books.journal.aclose()
+
+
+async def test_events_that_arrive_around_one_that_comes_back_are_found(tmp_path):
+    """It overtakes those in front of it on the way to the writer; what is read from any number on is whole all the same."""
+    books = Books.open(str(tmp_path / "journal"))
+    await books.stored()
+    arrivals = [books.append_later(make_event(b"before %d" % n)) for n in range(2)]
+    back = asyncio.ensure_future(books.journal.restore(make_event(b"back"), "app", (), verified=False))
+    await asyncio.sleep(0)
+    arrivals += [books.append_later(make_event(b"behind %d" % n)) for n in range(2)]
+    events = [answer.event for answer in await asyncio.gather(*arrivals)]
+    for event_id in (await back, *(e.id for e in events)):
+        assert await books.journal.event(event_id) is not None
+    for n, event in enumerate(events):
+        assert [d.event.id for d in await books.fresh(from_seq=event.seq)] == [e.id for e in events[n:]]
     await books.journal.aclose()
