@@ -201,8 +201,14 @@ class _Slice:
             return
         await self._unlink(ref, letter)
         self._tally.ok("restored_unverified" if as_new else "restored")
-        if as_new:
-            yield {"type": "restored", "event_id": new_id, "replay_of": ref.event_id, "destination": destination}
+        if new_id != ref.event_id:
+            yield {
+                "type": "restored",
+                "event_id": new_id,
+                "replay_of": ref.event_id,
+                "destination": destination,
+                "verified": event.verified and not as_new,
+            }
 
     def _cannot_restore(self, source: str, destination: str, *, as_new: bool) -> str:
         """Say why not; names in a file that somebody else wrote must be configured here."""

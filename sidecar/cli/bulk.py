@@ -99,7 +99,8 @@ def run_bulk(
                 note(f"{row['event_id']} {row['destination']}: {row['reason']}".replace("  ", " "))
             elif row["type"] == "restored":
                 progress.close()
-                note(f"{row['replay_of']} came back unverified as {row['event_id']}")
+                how = "as" if row["verified"] else "unverified as"
+                note(f"{row['replay_of']} came back {how} {row['event_id']}")
     finally:
         progress.close()
     _conclude(summary, verb, as_json=as_json)

@@ -337,8 +337,8 @@ class Journal:
         """Bring back an event that the journal no longer has, pending at one destination in a new round.
 
         Args:
-            event: With its old id to come back as itself; with id "" (edited, or from another journal) it becomes
-                a new event.
+            event: With its old id to come back as itself; with id "" (edited, or from another journal), or one given out
+                after the backup that this journal was restored from, it becomes a new event.
             destination: Who gets it.
             log_: Attempts made before.
             verified: Whether the event counts as verified: never for what nobody vouches for.
@@ -354,6 +354,8 @@ class Journal:
                 f"the journal takes nothing now: {self._room.refusal.value}", "make room, then try again"
             )
         parsed = parse_event_id(event.id)
+        if parsed is not None and not self._gave_out(*parsed[1:]):
+            event.replay_of, parsed = event.id, None
         if parsed is None:
             # Commands overtake arrivals, and blocks must not overlap: an event is found by the block in front of its number.
             # So many numbers away, no block of arrivals before reaches it, and those behind begin one of their own.
@@ -369,6 +371,10 @@ class Journal:
         if not await self._command(lambda work: self._commands.restore(work, event, payload, number, log_)):
             raise JournalError(f"event {event.id} is still in the journal", "replay it from there")
         return event.id
+
+    def _gave_out(self, journal_id: int, seq: int) -> bool:
+        """Whether an event id's parts are of our making: else its number is, or will be, another event's."""
+        return journal_id == self._environment.identity.journal_id(seq) and seq < self._seq
 
     async def _command(self, run: Callable[[Work], Result]) -> Result:
         result = await self._writer.command(run)

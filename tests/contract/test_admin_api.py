@@ -635,6 +635,7 @@ async def test_a_letter_of_another_journal_comes_in_as_unverified_where_its_name
 def pruned(world: World, destination: str = "app", **more: Any) -> Event:
     """A sealed letter of ours whose event the journal no longer has."""
     now = world.clock.wall_ms()
+    world.journal._seq = 6000  # its number was given out
     fields: dict[str, Any] = {"source": "github", "verified": True} | more
     event = Event(
         destinations=(destination,), received_at_ms=now, method=b"POST", path=b"/hooks/github", query=b"",
@@ -655,6 +656,19 @@ async def test_a_letter_whose_event_was_pruned_comes_back_as_itself_verified_as_
     assert (view.event.body, view.event.verified, view.event.headers) == (b"pruned", verified, [(b"A", b"b")])
     assert (view.deliveries[0].state, view.deliveries[0].round) == (State.PENDING, 1)
     assert view.deliveries[0].log[0].status == 422
+    assert not os.path.exists(world.letter(event))
+
+
+async def test_a_letter_from_after_the_backup_comes_back_as_a_new_event_verified_as_it_was(ask, world):
+    """Its number is another event's in the journal that was restored, or will be."""
+    event = pruned(world)
+    world.journal._seq = 5000
+    rows = await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id]})
+    assert rows[-1]["outcomes"] == {"restored": 1}
+    made = next(r for r in rows if r["type"] == "restored")
+    assert (made["replay_of"], made["verified"]) == (event.id, True)
+    view = await world.journal.event(made["event_id"])
+    assert (view.event.body, view.event.verified, view.event.replay_of) == (b"pruned", True, event.id)
     assert not os.path.exists(world.letter(event))
 
 

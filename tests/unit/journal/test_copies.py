@@ -155,3 +155,27 @@ async def test_nothing_is_left_of_a_copy_that_failed(tmp_path, monkeypatch, erro
     monkeypatch.undo()
     assert await books.journal.backup(copy)
     await books.journal.aclose()
+
+
+async def test_what_died_after_the_backup_comes_back_beside_what_arrives_after_it(tmp_path):
+    """Its number is free in the copy and will be given out again: two events of one number would be one too few."""
+    books = Books.open(str(tmp_path / "journal"))
+    await books.stored()
+    await books.journal.aclose()
+    looked = Books.open(str(tmp_path / "journal"), read_only=True)
+    await looked.journal.backup(str(tmp_path / "copy"))
+    await looked.journal.aclose()
+    books = Books.open(str(tmp_path / "journal"))
+    dead = await books.stored(b"died later")
+    await books.journal.aclose()
+    other = Books.open(str(tmp_path / "copy"))
+    back = make_event(b"died later", id=dead.id)
+    back_id = await other.journal.restore(back, "app", (), verified=True)
+    arrivals = [await other.stored(b"arrival %d" % n) for n in range(2)]
+    view = await other.journal.event(back_id)
+    assert (view.event.body, view.event.verified, view.event.replay_of) == (b"died later", True, dead.id)
+    for event in arrivals:
+        assert (await other.journal.event(event.id)).event.body == event.body
+    (row,) = [r for r in (await other.journal.audit(full=True)).rows if r.destination == "app"]
+    assert (row.enqueued, row.pending) == (4, 4)
+    await other.journal.aclose()
