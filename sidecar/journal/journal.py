@@ -429,7 +429,7 @@ class Journal:
         return report
 
     async def oldest_pending_ms(self, destination: str) -> int | None:
-        """Journal clock at acceptance of the oldest delivery owed; None when nothing is."""
+        """Journal clock at acceptance, or at the last replay, of the oldest delivery owed; None when nothing is."""
         number = self._numbers.destinations[destination]
         found = await self._reader.read(lambda view: view.oldest_pending_ms(number))
         assert found is None or isinstance(found, int)

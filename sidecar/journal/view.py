@@ -296,22 +296,22 @@ class View:
         return None
 
     def oldest_pending_ms(self, destination: int) -> int | None:
-        """Journal clock at acceptance of the oldest delivery owed in a sound row; None when there is none, or not in time."""
-        rows = 0
+        """Journal clock at acceptance, or at the last replay, of the oldest delivery owed; None when nothing is."""
+        oldest: int | None = None
         with self.txn.cursor(self.db[b"deliveries"]) as cursor:
-            ok = cursor.set_range(deliveries_key(destination, 0))
-            while ok:
-                key = bytes(cursor.key())
-                if int.from_bytes(key[:2], "big") != destination:
-                    return None
-                # A damaged one stays for ever: it must not hide the age of all that come after it.
-                with contextlib.suppress(CorruptRecord):
-                    return DeliveryRow.decode(key, bytes(cursor.value())).accepted_at_ms
+            rows, found = 0, cursor.set_range(deliveries_key(destination, 0))
+            while found and bytes(cursor.key())[:2] == destination.to_bytes(2, "big"):
                 rows += 1
+                with contextlib.suppress(CorruptRecord):
+                    row = DeliveryRow.decode(bytes(cursor.key()), bytes(cursor.value()))
+                    owed = [row.record(slot) for slot, state in enumerate(row.states) if state != State.ABSENT]
+                    oldest = min([r.started_at_ms for r in owed] + ([oldest] if oldest is not None else []))
+                    if any(not r.round for r in owed):
+                        break  # never replayed, and whatever lies behind it came later
                 if rows % _DEADLINE_EVERY == 0 and self.time_is_up():
-                    return None
-                ok = cursor.next()
-        return None
+                    break
+                found = cursor.next()
+        return oldest
 
     def event_view(self, seq: int, now_ms: int) -> EventView | None:
         """One event with everything about it."""

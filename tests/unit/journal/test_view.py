@@ -1,4 +1,4 @@
-"""What a look into the journal finds where rows are damaged."""
+"""What a look into the journal finds where rows are damaged, and how old the oldest delivery is that is owed."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 from sidecar.journal.records import deliveries_key, due_key, events_key
+from sidecar.journal.records import deliveries_key
+from sidecar.journal.types import Ref
 from sidecar.lifecycle import Change
 from sidecar.model import Delivery
 from tests.support.clocks import FakeClock
@@ -91,4 +93,19 @@ async def test_an_audit_counts_what_is_whole_beside_what_has_rotted(tmp_path: Pa
         txn.put(events_key(first), bytes(block), db=environment.db[b"events"])
     report = await books.journal.audit(full=True)
     assert (report.events, report.quarantined, books.journal.quarantined) == (events, 1, 1)
+async def test_a_replay_of_an_old_event_does_not_make_what_waits_look_young(tmp_path):
+    """It lies in front of them, by its number: what has waited for days must still be found, and alerted on."""
+    clock = FakeClock()
+    books = Books.open(str(tmp_path / "journal"), clock)
+    old = await books.stored(b"old")
+    await books.settle((await books.fresh())[0], Change.SUCCEED)
+    clock.advance(1000)
+    waits = await books.stored(b"waits")
+    clock.advance(3_600_000)
+    await books.journal.replay([Ref(old.id, "app")])
+    assert await books.journal.oldest_pending_ms("app") == waits.accepted_at_ms
+    await books.settle((await books.fresh())[0], Change.SUCCEED)
+    assert await books.journal.oldest_pending_ms("app") == books.journal.clock_ms()
+    await books.settle((await books.due_now())[0], Change.SUCCEED)
+    assert await books.journal.oldest_pending_ms("app") is None
     await books.journal.aclose()
