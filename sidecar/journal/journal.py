@@ -418,7 +418,7 @@ class Journal:
 
     async def events(self, query: EventQuery) -> EventPage:
         """Look for events, newest first, without their bodies."""
-        page = await self._reader.scan(EventScan(query, self.clock_ms()))
+        page = await self._reader.scan(EventScan(query, self.clock_ms(), self._clock.wall_ms()))
         assert isinstance(page, EventPage)
         return page
 

@@ -28,11 +28,20 @@ class EventScan:
     """Finds events, newest first.
 
     A key or a piece of a body is looked for in the packed block first, so that most blocks are never decoded.
+
+    Args:
+        query: What to look for.
+        now_ms: Journal clock.
+        wall_ms: Wall clock, which ``query`` is about.
     """
 
-    def __init__(self, query: EventQuery, now_ms: int) -> None:
+    def __init__(self, query: EventQuery, now_ms: int, wall_ms: int) -> None:
         self._query = query
         self._now_ms = now_ms
+        # Events lie in the order in which they were accepted. One that came back was received long before, and a clock
+        # that steps puts times in disorder: the end of the search is where both clocks say so, with a minute to spare.
+        self._since_ms = query.since_ms - 60_000
+        self._accepted_since_ms = now_ms - (wall_ms - self._since_ms)
         self._before = query.before_seq or 1 << 62
         self._found: list[EventView] = []
         self._sizes: list[int] = []
@@ -98,7 +107,8 @@ class EventScan:
                 stored = decode_event(payload) if payload is not None else None
                 if stored is None:
                     continue
-                self._oldest_ms = stored.received_at_ms
+                if not stored.replay_of:
+                    self._oldest_ms = stored.received_at_ms
                 if maybe and self._matches(view, stored, first, slot):
                     event = view.named(stored, first, slot, body=False)
                     views = view.views(first, slot, self._now_ms)
@@ -108,8 +118,9 @@ class EventScan:
             except CorruptRecord:
                 view.corrupt.append(seq)
                 continue
-            if query.since_ms and stored.received_at_ms < query.since_ms - 60_000:
-                return True  # events lie in order of arrival; a minute for a stepping clock
+            before = stored.received_at_ms < self._since_ms and stored.accepted_at_ms < self._accepted_since_ms
+            if query.since_ms and before:
+                return True
         return False
 
     def _matches(self, view: View, s: Stored, first: int, slot: int) -> bool:
