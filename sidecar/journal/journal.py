@@ -10,7 +10,7 @@ import asyncio
 import struct
 from collections.abc import Callable, Collection, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import lmdb
 import msgspec
@@ -396,10 +396,7 @@ class Journal:
         if parsed is None:
             return None
         now_ms = self.clock_ms()
-        try:
-            found = await self._reader.read(lambda view: view.event_view(parsed[2], now_ms))
-        except CorruptRecord as e:
-            raise _damaged(e) from e
+        found = await _sound(self._reader.read(lambda view: view.event_view(parsed[2], now_ms)))
         assert found is None or isinstance(found, EventView)
         return found if found is not None and found.event.id == event_id else None
 
@@ -417,14 +414,23 @@ class Journal:
         return found
 
     async def events(self, query: EventQuery) -> EventPage:
-        """Look for events, newest first, without their bodies."""
-        page = await self._reader.scan(EventScan(query, self.clock_ms(), self._clock.wall_ms()))
+        """Look for events, newest first, without their bodies.
+
+        Raises:
+            JournalError: The one that ``key`` names by our id is damaged.
+        """
+        page = await _sound(self._reader.scan(EventScan(query, self.clock_ms(), self._clock.wall_ms())))
         assert isinstance(page, EventPage)
         return page
 
     async def audit(self, full: bool = False) -> AuditReport:
-        """Count what is owed against the books; ``full`` checks every event's checksum too."""
-        report = await self._reader.scan(AuditScan(full=full, patience_s=None if self._read_only else AUDIT_PATIENCE_S))
+        """Count what is owed against the books; ``full`` checks every event's checksum too.
+
+        Raises:
+            JournalError: The books themselves are damaged.
+        """
+        patience_s = None if self._read_only else AUDIT_PATIENCE_S
+        report = await _sound(self._reader.scan(AuditScan(full=full, patience_s=patience_s)))
         assert isinstance(report, AuditReport)
         return report
 
@@ -520,6 +526,14 @@ class Journal:
         self.quarantined += 1
         self._metrics.journal_quarantined.inc()
         log.error("a damaged record was left out; what is owed of it stays pending", seq=seq)
+
+
+async def _sound(looking: asyncio.Future[Any]) -> Any:
+    """Wait for a look-up that a damaged record may end."""
+    try:
+        return await looking
+    except CorruptRecord as e:
+        raise _damaged(e) from e
 
 
 def _damaged(error: CorruptRecord) -> JournalError:

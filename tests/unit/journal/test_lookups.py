@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+
+import pytest
+
+from sidecar.errors import JournalError
+from sidecar.journal.records import events_key
 from sidecar.journal.types import EventQuery
+from sidecar.lifecycle import Change
 from tests.support.clocks import FakeClock
 from tests.support.journals import Books, make_event
 
@@ -41,4 +48,25 @@ async def test_the_search_ends_where_everything_is_older(tmp_path):
     today = await books.stored(received_at_ms=clock.wall_ms())
     page = await books.journal.events(EventQuery(since_ms=clock.wall_ms() - 3_600_000))
     assert ([v.event.id for v in page.events], page.scanned) == ([today.id], 2)
+    await books.journal.aclose()
+
+
+async def test_a_block_whose_frame_rotted_ends_no_audit_and_is_said_where_one_of_it_is_asked_for(tmp_path):
+    """Its dead deliveries lead there, and there is no finding an event in it."""
+    books = Books.open(str(tmp_path / "journal"))
+    await asyncio.gather(*[books.append_later(make_event()) for _ in range(3)])
+    dead = (await books.fresh())[-1]
+    assert dead.event.seq != dead.event.block
+    await books.settle(dead, Change.GIVE_UP, reason="rejected", status=422)
+    await books.settle((await books.journal.dying("app", limit=10, skip=()))[0], Change.BURY)
+    environment = books.journal._environment
+    key, table = events_key(dead.event.block), environment.db[b"events"]
+    with environment.env.begin(write=True) as txn:
+        block = bytearray(txn.get(key, db=table))
+        block[0] ^= 2
+        txn.put(key, bytes(block), db=table)
+    assert all(row.balanced for row in (await books.journal.audit()).rows)
+    assert (await books.journal.audit(full=True)).quarantined == 1
+    with pytest.raises(JournalError, match="damaged"):
+        await books.journal.events(EventQuery(key=dead.event.id))
     await books.journal.aclose()
