@@ -244,8 +244,10 @@ class Hand:
     def drop(self, delivery: Delivery) -> None:
         """Forget one that stays pending; the journal brings it again."""
         self.settled(delivery)
+        self.note_due(
+            0
+        )  # also for a fresh one: an operator may have made it due anew while it was passed over as in hand
         if delivery.due_at_ms:
-            self.note_due(0)
             return
         seq = delivery.event.seq
         self.next = min(self.next, seq)

@@ -414,3 +414,29 @@ async def test_a_drain_delivers_what_it_can(start):
         assert sidecar.states("app") == {"delivered": 100}
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(sidecar.dispatcher.drain(10), 0.5)
+
+
+async def test_what_was_discarded_and_replayed_while_in_memory_is_tried_after_it_was_let_go(start):
+    """The due one is passed over for as long as its old self is in hand; when that is dropped, nobody else tells of it."""
+    go_on = asyncio.Event()
+
+    async def waiting(request: Request, writer: asyncio.StreamWriter) -> None:
+        await go_on.wait()
+        writer.write(said(200))
+
+    async with running(waiting) as app:
+        sidecar = start()
+        sidecar.configure(to(app.url, concurrency=1))
+        sidecar.dispatcher.start()
+        await sidecar.books.stored()
+        queued = await sidecar.books.stored()
+        await sidecar.until(lambda: len(app.requests) == 1)
+        ref = Ref(queued.id, "app")
+        assert (await sidecar.journal.discard([ref])).applied == 1
+        assert (await sidecar.journal.replay([ref])).applied == 1
+        hand = sidecar.dispatcher.lanes["app"].hand
+        await sidecar.until(lambda: hand.next_due_at_ms is None and hand.reading is None)
+        sidecar.configure()
+        sidecar.configure(to(app.url, concurrency=1))
+        go_on.set()
+        await sidecar.until(lambda: sidecar.states("app") == {"delivered": 2, "discarded": 1})
