@@ -7,6 +7,7 @@ import contextlib
 import itertools
 import json
 import random
+import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -440,3 +441,34 @@ async def test_what_was_discarded_and_replayed_while_in_memory_is_tried_after_it
         sidecar.configure(to(app.url, concurrency=1))
         go_on.set()
         await sidecar.until(lambda: sidecar.states("app") == {"delivered": 2, "discarded": 1})
+
+
+async def test_a_stop_that_is_cut_short_while_a_letter_is_written_can_be_made_again(start, monkeypatch):
+    """As a second signal does: the letter is whole, and its delivery has left the journal."""
+    writing, go_on = threading.Event(), threading.Event()
+
+    async def refuses(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(said(422))
+
+    async with running(refuses) as app:
+        sidecar = start()
+        real = sidecar.letters.write_many
+
+        def slow(letters):
+            writing.set()
+            go_on.wait(10)
+            return real(letters)
+
+        monkeypatch.setattr(sidecar.letters, "write_many", slow)
+        sidecar.configure(to(app.url))
+        sidecar.dispatcher.start()
+        event = await sidecar.books.stored()
+        await asyncio.to_thread(writing.wait, 10)
+        first = asyncio.ensure_future(sidecar.dispatcher.stop(5))
+        await asyncio.sleep(0.05)
+        first.cancel()
+        await asyncio.wait((first,))
+        go_on.set()
+        await sidecar.dispatcher.stop()
+        await sidecar.until(lambda: sidecar.states("app") == {"dead": 1})
+        assert sidecar.letters.read(event.id, "app").problem is None
