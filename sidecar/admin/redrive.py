@@ -166,9 +166,15 @@ class _Slice:
         for ref in done:
             await self._unlink(ref, letters[ref])
         self._tally.ok("replayed", len(done))
+        back: set[str] = set()
+        again: dict[Ref, Letter] = {}
         for ref, reason in refused.items():
             # A destination that this journal never knew cannot have been owed anything by it either.
             if reason in {Refused.NOT_FOUND, Refused.UNKNOWN_DESTINATION}:
+                if ref.event_id in back:
+                    again[ref] = letters[ref]  # its event came back with the letter of another destination
+                    continue
+                back.add(ref.event_id)
                 async for row in self._restore(ref, letters[ref], as_new=False):
                     yield row
             elif reason == Refused.NOT_ALLOWED and await self._is_left_over(ref):
@@ -177,6 +183,8 @@ class _Slice:
             else:
                 for row in self._tally.refuse(ref.event_id, ref.destination, str(reason)):
                     yield row
+        async for row in self._replay(again):
+            yield row
 
     async def _restore(self, ref: Ref, letter: Letter, *, as_new: bool) -> Rows:
         destination = self._request.to or ref.destination

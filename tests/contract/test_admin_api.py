@@ -659,6 +659,19 @@ async def test_a_letter_whose_event_was_pruned_comes_back_as_itself_verified_as_
     assert not os.path.exists(world.letter(event))
 
 
+async def test_all_letters_of_a_pruned_event_come_back_in_one_replay(ask, world):
+    """One for each destination that never took it: the first brings the event back, the others find it there."""
+    event = pruned(world)
+    now = world.clock.wall_ms()
+    other = Delivery(event, "audit", State.DYING, attempts=1, reason="rejected")
+    assert world.dead_letters.write_many([(other, now)])[0].done
+    rows = await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id]})
+    assert (rows[-1]["done"], rows[-1]["failed"]) == (2, 0)
+    for destination in ("app", "audit"):
+        assert await world.state(event.id, destination) is State.PENDING
+        assert not os.path.exists(world.letter(event, destination))
+
+
 async def test_a_letter_from_after_the_backup_comes_back_as_a_new_event_verified_as_it_was(ask, world):
     """Its number is another event's in the journal that was restored, or will be."""
     event = pruned(world)
