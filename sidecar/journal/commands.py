@@ -11,7 +11,7 @@ from sidecar.journal.batch import Work
 from sidecar.journal.block import put_body
 from sidecar.journal.environment import Environment
 from sidecar.journal.numbering import Numbers
-from sidecar.journal.records import events_block, events_key
+from sidecar.journal.records import CorruptRecord, block_head, events_block, events_key
 from sidecar.journal.types import OperatorResult, Ref, Refused
 from sidecar.lifecycle import Change
 from sidecar.model import Attempt, Event, parse_event_id
@@ -60,13 +60,22 @@ class Commands:
         if work.changes.block_of(event.seq) is not None:
             return False
         in_parts = put_body(work.txn, self._db, event)
-        block = events_block(first, {slot: (payload, in_parts)}, event.accepted_at_ms)
+        block = events_block(first, {slot: (payload, in_parts)}, self._time_in_line(work, first))
         work.txn.put(events_key(first), block, db=self._db[b"events"])
         event.block = first
         round_ = max((a.round for a in log), default=0) + 1
         work.changes.enter(first, slot, destination, round_, list(log))
         work.books.last_seq = max(work.books.last_seq, event.seq)
         return True
+
+    def _time_in_line(self, work: Work, first: int) -> int:
+        """The time of a block that comes back: pruning takes blocks for sorted by it, and would stop at a younger one."""
+        with work.txn.cursor(self._db[b"events"]) as cursor:
+            behind = cursor.set_range(events_key(first))
+            try:
+                return min(work.now_ms, block_head(cursor.value())[1]) if behind else work.now_ms
+            except CorruptRecord:
+                return work.now_ms
 
     def _each(self, refs: Sequence[Ref], to: str | None, run: Callable[[int, Ref], Refused | None]) -> OperatorResult:
         result = OperatorResult(0, [])

@@ -1,4 +1,4 @@
-"""What has ended is forgotten in its time, whatever rotted before it."""
+"""When finished events go: no later than the retention says, whatever rotted before them, and without work where there is nothing to do."""
 
 from __future__ import annotations
 
@@ -8,8 +8,38 @@ import pytest
 
 from sidecar.journal.records import events_key, split_key
 from sidecar.lifecycle import Change
+from sidecar.model import Event
 from tests.support.clocks import FakeClock
-from tests.support.journals import Books
+from tests.support.journals import Books, make_event
+
+HOUR_MS = 3_600_000
+
+
+async def delivered(books: Books) -> Event:
+    """An event that nobody is owed any more."""
+    event = await books.stored()
+    await books.settle((await books.fresh())[0], Change.SUCCEED)
+    return event
+
+
+async def test_an_event_that_came_back_keeps_nothing_behind_it_for_longer(tmp_path):
+    """It is young and lies in front, by its old number; after a restart pruning begins there."""
+    clock = FakeClock()
+    books = Books.open(str(tmp_path / "journal"), clock, retention_s=3600.0)
+    forgotten = await delivered(books)
+    clock.advance(HOUR_MS + 1000)
+    behind = await delivered(books)
+    await delivered(books)
+    assert await books.journal.event(forgotten.id) is None
+    clock.advance(HOUR_MS - 1000)
+    await books.journal.restore(make_event(id=forgotten.id), "app", (), verified=True)
+    await books.journal.aclose()
+    books = Books.open(str(tmp_path / "journal"), clock, retention_s=3600.0)
+    clock.advance(2000)
+    await delivered(books)
+    assert await books.journal.event(behind.id) is None
+    assert await books.journal.event(forgotten.id) is not None, "its delivery is owed"
+    await books.journal.aclose()
 
 
 @pytest.mark.parametrize("at", [0, 11], ids=["version", "time"])
