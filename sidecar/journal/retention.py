@@ -84,7 +84,7 @@ class Retention:
                     pruned += self._prune(txn, first, block)
                     found = cursor.set_range(events_key(first + 1))
             if not found:
-                self._wake_at_ms = now_ms + min(self.retention_ms, 60_000)
+                self._wake_at_ms = now_ms + min(max(self.retention_ms, 1000), 60_000)
                 self._early_at_ms = now_ms + 1000
         return pruned
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -60,4 +61,14 @@ async def test_a_block_whose_head_rotted_keeps_itself_and_nothing_behind_it(tmp_
     await books.settle_nothing()
     with environment.env.begin() as txn:
         assert [split_key(bytes(key)) for key, _ in txn.cursor(environment.db[b"events"])] == [2]
+    await books.journal.aclose()
+
+
+async def test_no_retention_is_no_reason_to_write_all_the_time(tmp_path):
+    books = Books.open(str(tmp_path / "journal"), retention_s=0.0)
+    event = await delivered(books)
+    before = books.journal.stats().commits
+    await asyncio.sleep(1.5)
+    assert await books.journal.event(event.id) is None
+    assert books.journal.stats().commits - before < 10
     await books.journal.aclose()
