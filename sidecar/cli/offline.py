@@ -79,13 +79,13 @@ class OfflineBooks:
         self._masked: dict[str, frozenset[bytes]] | None = None
 
     def masked_headers(self, source: str) -> frozenset[bytes]:
-        """Lower-case names of headers that carry this source's secret, where the configuration still says so."""
+        """Lower-case names of headers that carry this source's secret; of all there are when it is gone, or was renamed."""
         if self._masked is None:
             try:
                 self._masked = masked_headers(self._config_path, os.environ)
             except ConfigError:
                 self._masked = {}  # names of headers that say "token" or "secret" are masked anyway
-        return self._masked.get(source, frozenset())
+        return self._masked[source] if source in self._masked else frozenset().union(*self._masked.values())
 
     def refused_since(self, since_ms: int, source: str = "") -> dict[str, int]:
         """Nobody counted."""

@@ -324,7 +324,7 @@ class Daemon:
 
     def masked_headers(self, source: str) -> frozenset[bytes]:
         """Lower-case names of headers that carry this source's secret."""
-        return next((s.verifier.masked for s in self.settings.sources if s.name == source), frozenset())
+        return extracts.masked(self.settings, source)
 
     def refused_since(self, since_ms: int, source: str = "") -> dict[str, int]:
         """Requests refused since then, by reason."""

@@ -26,7 +26,7 @@ def test_a_mistake_elsewhere_in_the_configuration_unmasks_nothing(more, tmp_path
     nothing: Any = None
     books = OfflineBooks(str(config), nothing, nothing)
     assert books.masked_headers("gate") == {b"x-gate"}
-    assert books.masked_headers("gone") == frozenset()
+    assert books.masked_headers("former") == {b"x-gate"}, "it may be this one, renamed"
 
 
 def test_without_a_configuration_names_alone_decide(tmp_path):
