@@ -18,7 +18,7 @@ from sidecar.journal.types import DeliveryView, OperatorResult, Ref, Refused
 from sidecar.model import State
 from sidecar.outbound.deadletter import DeadLetters
 
-__all__ = ["check_destination", "discard_events", "replay_events"]
+__all__ = ["check_destination", "discard_events", "replay_events", "unlink"]
 
 Rows = AsyncIterator[dict[str, Any]]
 Act = Callable[[Sequence[Ref]], Awaitable[OperatorResult]]
@@ -155,9 +155,7 @@ async def _run(gateway: Gateway, request: BulkRequest, states: Collection[State]
             part = page[start : start + pace.slice]
             revived = [] if request.to else [ref for ref, state in part if state is State.DEAD]
             seals = await asyncio.to_thread(_seals, gateway.dead_letters, revived)
-            result = await act([ref for ref, _ in part])
-            refused_refs = {ref for ref, _ in result.refused}
-            await asyncio.to_thread(_unlink, gateway.dead_letters, seals, refused_refs)
+            result = await asyncio.shield(_commit(gateway, act, [ref for ref, _ in part], seals))
             tally.ok(outcome, result.applied)
             for ref, reason in result.refused:
                 for row in tally.refuse(ref.event_id, ref.destination, str(reason)):
@@ -173,12 +171,21 @@ def _seals(dead_letters: DeadLetters, refs: Sequence[Ref]) -> dict[Ref, str]:
     return {ref: letter.mac for ref, letter in readings.items() if letter is not None}
 
 
-def _unlink(dead_letters: DeadLetters, seals: Mapping[Ref, str], refused: Collection[Ref]) -> None:
-    """Remove those letters after the commit. Blocking.
+async def _commit(gateway: Gateway, act: Act, refs: Sequence[Ref], seals: Mapping[Ref, str]) -> OperatorResult:
+    """Change deliveries and remove the letters of those that came to life; shielded, so that it never ends in between."""
+    result = await act(refs)
+    refused = {ref for ref, _ in result.refused}
+    await asyncio.to_thread(
+        unlink, gateway.dead_letters, {ref: mac for ref, mac in seals.items() if ref not in refused}
+    )
+    return result
+
+
+def unlink(dead_letters: DeadLetters, seals: Mapping[Ref, str]) -> None:
+    """Remove letters after the commit that brought their deliveries to life. Blocking.
 
     By its seal: a backend that refuses at once makes the delivery dead again before we come to its old letter,
     and the new one has the same name.
     """
     for ref, mac in seals.items():
-        if ref not in refused:
-            dead_letters.remove(ref.event_id, ref.destination, mac=mac)
+        dead_letters.remove(ref.event_id, ref.destination, mac=mac)

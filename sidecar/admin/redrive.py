@@ -9,19 +9,19 @@ meanwhile keeps its new letter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
 
-from sidecar.admin.commands import check_destination
+from sidecar.admin.commands import check_destination, unlink
 from sidecar.admin.filters import BulkRequest, FilterError, parse_when_ms
 from sidecar.admin.gateway import Gateway
 from sidecar.admin.progress import Pace, Tally
 from sidecar.admin.queries import letter_matches, letter_names
 from sidecar.errors import JournalError
 from sidecar.journal.types import EventView, Ref, Refused
-from sidecar.model import State, parse_event_id
+from sidecar.model import Event, State, parse_event_id
 from sidecar.outbound.deadletter import Listed, Problem, Reading
 from sidecar.outbound.letter import Letter, restore_event
 
@@ -68,11 +68,7 @@ async def remove_letters(gateway: Gateway, request: BulkRequest) -> Rows:
     for start in range(0, 0 if request.dry_run else len(chosen), pace.slice):
         part = chosen[start : start + pace.slice]
         readings = await asyncio.to_thread(_read, gateway, part)
-        # What the journal does not know as dead (pruned, foreign, left over) has a file to remove all the same.
-        await gateway.journal.remove_dead([Ref(r.event_id, r.destination) for r in part])
-        for listed, reading in zip(part, readings, strict=True):
-            mac = reading.letter.mac if reading.letter is not None else ""
-            problem = await asyncio.to_thread(gateway.dead_letters.remove, listed.event_id, listed.destination, mac=mac)
+        for listed, problem in zip(part, await asyncio.shield(_remove(gateway, part, readings)), strict=True):
             if problem is None:
                 tally.ok("removed")
             else:
@@ -157,15 +153,8 @@ class _Slice:
     async def _replay(self, letters: dict[Ref, Letter]) -> Rows:
         if not letters:
             return
-        to = self._request.to or None
-        result = await self._gateway.journal.replay(list(letters), to=to)
-        refused = dict(result.refused)
-        done = [ref for ref in letters if ref not in refused]
-        if to is not None and done:
-            await self._gateway.journal.remove_dead(done)
-        for ref in done:
-            await self._unlink(ref, letters[ref])
-        self._tally.ok("replayed", len(done))
+        refused = await asyncio.shield(self._put_back(letters))
+        self._tally.ok("replayed", len(letters) - len(refused))
         back: set[str] = set()
         again: dict[Ref, Letter] = {}
         for ref, reason in refused.items():
@@ -178,7 +167,7 @@ class _Slice:
                 async for row in self._restore(ref, letters[ref], as_new=False):
                     yield row
             elif reason == Refused.NOT_ALLOWED and await self._is_left_over(ref):
-                await self._unlink(ref, letters[ref])
+                await self._unlink({ref: letters[ref]})
                 self._tally.ok("left_over_removed")
             else:
                 for row in self._tally.refuse(ref.event_id, ref.destination, str(reason)):
@@ -193,30 +182,48 @@ class _Slice:
             for row in self._tally.refuse(ref.event_id, ref.destination, problem):
                 yield row
             return
-        journal, event = self._gateway.journal, restore_event(letter)
-        await journal.register_live([event.source], [destination])
         try:
-            if as_new:
-                event = msgspec.structs.replace(event, id="", replay_of=ref.event_id)
-                new_id = await journal.restore(event, destination, (), verified=False)
-                # It takes the place of the dead delivery, where this journal still remembers one.
-                await journal.remove_dead([ref])
-            else:
-                new_id = await journal.restore(event, destination, letter.delivery.log, verified=event.verified)
+            event = await asyncio.shield(self._bring_back(ref, letter, destination, as_new=as_new))
         except JournalError as e:
             for row in self._tally.refuse(ref.event_id, ref.destination, e.message):
                 yield row
             return
-        await self._unlink(ref, letter)
         self._tally.ok("restored_unverified" if as_new else "restored")
-        if new_id != ref.event_id:
+        if event.id != ref.event_id:
             yield {
                 "type": "restored",
-                "event_id": new_id,
+                "event_id": event.id,
                 "replay_of": ref.event_id,
                 "destination": destination,
-                "verified": event.verified and not as_new,
+                "verified": event.verified,
             }
+
+    # What follows is shielded: who asked may go away, and we may stop, but not between a commit and its files. A letter
+    # that is left over looks like one that was never replayed.
+
+    async def _put_back(self, letters: dict[Ref, Letter]) -> dict[Ref, str]:
+        """Replay what the journal has; which were refused, and why."""
+        journal, to = self._gateway.journal, self._request.to or None
+        refused = dict((await journal.replay(list(letters), to=to)).refused)
+        done = {ref: letter for ref, letter in letters.items() if ref not in refused}
+        if to is not None and done:
+            await journal.remove_dead(list(done))
+        await self._unlink(done)
+        return refused
+
+    async def _bring_back(self, ref: Ref, letter: Letter, destination: str, *, as_new: bool) -> Event:
+        """Restore what the journal does not have."""
+        journal, event = self._gateway.journal, restore_event(letter)
+        await journal.register_live([event.source], [destination])
+        if as_new:
+            event = msgspec.structs.replace(event, id="", replay_of=ref.event_id)
+            await journal.restore(event, destination, (), verified=False)
+            # It takes the place of the dead delivery, where this journal still remembers one.
+            await journal.remove_dead([ref])
+        else:
+            await journal.restore(event, destination, letter.delivery.log, verified=event.verified)
+        await self._unlink({ref: letter})
+        return event
 
     def _cannot_restore(self, source: str, destination: str, *, as_new: bool) -> str:
         """Say why not; names in a file that somebody else wrote must be configured here."""
@@ -229,8 +236,22 @@ class _Slice:
     async def _is_left_over(self, ref: Ref) -> bool:
         return await _state(self._gateway, ref.event_id, ref.destination) not in {State.DEAD, State.DYING, State.ABSENT}
 
-    async def _unlink(self, ref: Ref, letter: Letter) -> None:
-        await asyncio.to_thread(self._gateway.dead_letters.remove, ref.event_id, ref.destination, mac=letter.mac)
+    async def _unlink(self, letters: Mapping[Ref, Letter]) -> None:
+        seals = {ref: letter.mac for ref, letter in letters.items()}
+        await asyncio.to_thread(unlink, self._gateway.dead_letters, seals)
+
+
+async def _remove(gateway: Gateway, part: Sequence[Listed], readings: Sequence[Reading]) -> list[Problem | None]:
+    """Forget dead deliveries and remove their letters; for each, why not."""
+    # What the journal does not know as dead (pruned, foreign, left over) has a file to remove all the same.
+    await gateway.journal.remove_dead([Ref(r.event_id, r.destination) for r in part])
+    macs = [reading.letter.mac if reading.letter is not None else "" for reading in readings]
+    remove = gateway.dead_letters.remove
+
+    def files() -> list[Problem | None]:
+        return [remove(r.event_id, r.destination, mac=mac) for r, mac in zip(part, macs, strict=True)]
+
+    return await asyncio.to_thread(files)
 
 
 async def _view(gateway: Gateway, event_id: str) -> EventView | None:

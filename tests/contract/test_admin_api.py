@@ -17,8 +17,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from sidecar.admin import redrive
+from sidecar.admin import commands, redrive
 from sidecar.admin import server as server_module
+from sidecar.admin.filters import BulkRequest
 from sidecar.admin.gateway import AdminOptions, DestinationInfo, ReloadResult, SourceInfo
 from sidecar.admin.server import AdminServer
 from sidecar.clock import Clock
@@ -715,6 +716,35 @@ async def test_a_full_journal_refuses_to_restore_and_keeps_the_file(ask, world, 
     rows = await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id]})
     assert rows[0]["reason"].startswith("the journal takes nothing now")
     assert os.path.exists(world.letter(event))
+
+
+@pytest.mark.parametrize("command", [redrive.replay_letters, redrive.remove_letters, commands.replay_events])
+async def test_a_command_that_is_cut_off_leaves_no_letter_of_what_it_has_committed(world, monkeypatch, command):
+    """As by a stop: its next start would find the journal in order and the letters of deliveries that are not dead."""
+    events = [await world.accept() for _ in range(3)]
+    for event in events:
+        await world.kill(event)
+    verb = "remove_dead" if command is redrive.remove_letters else "replay"
+    begun, real = asyncio.Event(), getattr(world.journal, verb)
+
+    async def change(*refs: Any, **more: Any) -> Any:
+        begun.set()
+        return await real(*refs, **more)
+
+    monkeypatch.setattr(world.journal, verb, change)
+
+    async def run() -> None:
+        async for _ in command(world, BulkRequest(all=True)):
+            pass
+
+    task = asyncio.ensure_future(run())
+    await begun.wait()
+    task.cancel()
+    await asyncio.wait((task,))
+    async with asyncio.timeout(5):
+        while any(os.path.exists(world.letter(e)) for e in events):  # noqa: ASYNC110 - a thread removes them
+            await asyncio.sleep(0.01)
+    assert {await world.state(event.id) for event in events} <= {State.PENDING, State.DISCARDED}
 
 
 async def test_left_over_files_are_swept_and_those_of_the_dead_stay(world):
