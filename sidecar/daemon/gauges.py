@@ -66,6 +66,9 @@ class Gauges:
         for name in {lane.name for lane in lanes} | {name for _, name in counters.enqueued}:
             for outcome in (State.DELIVERED, State.DEAD, State.DISCARDED, State.REDIRECTED):
                 m.settled.set_total(counters.settled.get((name, outcome.word), 0), name, outcome.word)
+        # Rows of lanes and folders that are gone would keep what they showed last, and an alert on it would ring for ever.
+        current = {lane.name for lane in lanes}
+        m.pending.drop(lambda labels: labels[0] in current)
         for lane in lanes:
             m.pending.set(lane.ready, lane.name, "ready")
             m.pending.set(lane.scheduled, lane.name, "scheduled")
@@ -74,7 +77,10 @@ class Gauges:
         now_ms = self._clock.wall_ms()
         total_bytes = 0
         totals = self._dead_letters.totals()
-        for name in {d.name for d in settings.destinations} | set(totals):
+        shown = {d.name for d in settings.destinations} | set(totals)
+        m.dead_letters.drop(lambda labels: labels[0] in shown)
+        m.oldest_dead_letter.drop(lambda labels: labels[0] in shown)
+        for name in shown:
             t = totals.get(name)
             m.dead_letters.set(t.count if t else 0, name)
             oldest_ms = t.oldest_ms if t else None

@@ -28,7 +28,7 @@ class Parts:
             sources=[SimpleNamespace(name="shop", destinations=["app", "quiet"])],
             destinations=[SimpleNamespace(name="app"), SimpleNamespace(name="quiet")],
         )
-        lane = {"ready": 1, "scheduled": 2, "in_flight": 3, "dying": 4}
+        self.lanes = [SimpleNamespace(name="app", ready=1, scheduled=2, in_flight=3, dying=4)]
         journal = SimpleNamespace(
             stats=lambda: SimpleNamespace(used_bytes=10, capacity_bytes=20, disk_free_bytes=30),
             counters=lambda: SimpleNamespace(
@@ -49,7 +49,7 @@ class Parts:
         self.gauges = Gauges(
             self.metrics,
             journal,  # type: ignore[arg-type]
-            SimpleNamespace(status=lambda: [SimpleNamespace(name="app", **lane)]),  # type: ignore[arg-type]
+            SimpleNamespace(status=lambda: self.lanes),  # type: ignore[arg-type]
             SimpleNamespace(totals=lambda: self.letters),  # type: ignore[arg-type]
             SimpleNamespace(wall_ms=lambda: NOW_MS),  # type: ignore[arg-type]
             lambda: self.settings,  # type: ignore[arg-type, return-value]
@@ -105,6 +105,18 @@ def test_dead_letters_that_are_gone_leave_a_zero() -> None:
     assert parts.metrics.dead_letters.values["app",] == 0
     assert parts.metrics.oldest_dead_letter.values["app",] == 0
     assert parts.metrics.dead_letters_bytes.values[()] == 0
+
+
+def test_a_lane_and_a_folder_that_are_gone_leave_nothing() -> None:
+    """The lane ends by a reload between two scrapes, with the last of it delivered; the folder by a person's hand."""
+    parts = Parts()
+    parts.gauges.refresh()
+    parts.lanes = []
+    parts.letters = {}
+    parts.gauges.refresh()
+    assert dict(parts.metrics.pending.values) == {}
+    assert dict(parts.metrics.dead_letters.values) == {("app",): 0, ("quiet",): 0}
+    assert dict(parts.metrics.oldest_dead_letter.values) == {("app",): 0, ("quiet",): 0}
 
 
 async def test_the_age_of_the_oldest_is_looked_up_for_every_destination_that_ever_was() -> None:
