@@ -152,6 +152,7 @@ class Daemon:
             loop,
             on_batch=self.dispatcher.on_batch,
             on_due=self.dispatcher.on_due,
+            on_withdrawn=self.dispatcher.on_withdrawn,
             on_fatal=self._journal_failed,
         )
         await self._admin.start()

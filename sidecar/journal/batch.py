@@ -65,3 +65,4 @@ class Batch(msgspec.Struct):
     replies: list[tuple[AppendDone, Appended | Duplicate | Refusal]] = []
     stored: list[Event] = []
     due: list[str] = []
+    withdrawn: list[str] = []

@@ -86,6 +86,7 @@ class Changes:
         self.closed_blocks: set[int] = set()  # first seqs of rows in which nothing is owed any more
         self.corrupt = 0
         self.due: set[int] = set()  # destinations for which something became due now
+        self.withdrawn: set[int] = set()  # destinations that are no longer owed something that an operator took away
 
     # --- settlements
 
@@ -240,6 +241,8 @@ class Changes:
             record.reason = ""
             record.started_at_ms = self._now_ms
             record.finished_at_ms = 0
+        elif state is State.PENDING:
+            self.withdrawn.add(destination)
         self._move(destination, first, slot, state, to, record, self._now_ms)
 
     def _move(

@@ -112,6 +112,7 @@ class Journal:
         self._seq = environment.state.last_seq + (1 if environment.was_clean else SEQ_GAP)
         self._on_batch: OnBatch = lambda _events, _seq: None
         self._on_due: Callable[[str], None] = lambda _: None
+        self._on_withdrawn: Callable[[str], None] = lambda _: None
         self._on_fatal: Callable[[BaseException], None] = lambda _: None
         self._started = False
         self._read_only = False
@@ -205,6 +206,7 @@ class Journal:
         *,
         on_batch: OnBatch | None = None,
         on_due: Callable[[str], None] | None = None,
+        on_withdrawn: Callable[[str], None] | None = None,
         on_fatal: Callable[[BaseException], None] | None = None,
     ) -> None:
         """Start the threads.
@@ -213,10 +215,12 @@ class Journal:
             loop: Where every callback and future is answered.
             on_batch: Called after each commit that brought events, in order, with them and the last seq.
             on_due: Called with a destination for which an operator or a repeat made something due.
+            on_withdrawn: Called with a destination from which an operator took pending deliveries away.
             on_fatal: Called once when the journal failed: nothing is acknowledged any more, the process must end.
         """
         self._on_batch = on_batch or self._on_batch
         self._on_due = on_due or self._on_due
+        self._on_withdrawn = on_withdrawn or self._on_withdrawn
         self._on_fatal = on_fatal or self._on_fatal
         self._started = True
         self._reader.start(loop)
@@ -503,6 +507,8 @@ class Journal:
                 command.future.set_result(command.result)
         if batch.stored:
             self._on_batch(batch.stored, batch.stored[-1].seq)
+        for destination in batch.withdrawn:
+            self._on_withdrawn(destination)
         for destination in batch.due:
             self._on_due(destination)
 

@@ -341,6 +341,7 @@ class Writer:
         self._retention.closed(changes.closed_blocks)
         self.books = books
         batch.due = [environment.names.destinations[d] for d in changes.due]
+        batch.withdrawn = [environment.names.destinations[d] for d in changes.withdrawn]
         self._account(batch, changes.corrupt, started_s)
 
     def _account(self, batch: Batch, corrupt: int, started_s: float) -> None:

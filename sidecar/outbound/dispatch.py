@@ -310,6 +310,12 @@ class Dispatcher:
             self._warn(destination, 1)
         lane.on_due()
 
+    def on_withdrawn(self, destination: str) -> None:
+        """Hear that an operator took pending deliveries away."""
+        lane = self.lanes.get(destination)
+        if lane is not None:
+            lane.on_withdrawn()
+
     # --- looking in
 
     def status(self) -> list[LaneStatus]:

@@ -67,6 +67,7 @@ class Hand:
         self._due_next = False  # whose turn it is
         self._due_read_next = True
         self._rewound: int | None = None  # while a read is under way: where it must not go past
+        self._outdated = False  # the read under way may bring what was taken away meanwhile
         self._probe_from = 0  # where a held lane looks next; 0 = from the oldest
         self._probed: set[int] = set()  # due ones that have had their turn in this hold
 
@@ -164,6 +165,9 @@ class Hand:
 
     def take_window(self, window: FreshWindow) -> None:
         """Take in what a fresh read brought."""
+        if self._outdated:
+            self.read_failed()
+            return
         read = self._end_read()
         for delivery in window.deliveries:
             self._add(delivery, self._fresh)
@@ -183,6 +187,9 @@ class Hand:
 
     def take_due(self, window: DueWindow) -> None:
         """Take in what a due read brought."""
+        if self._outdated:
+            self.read_failed()
+            return
         read = self._end_read()
         for delivery in window.deliveries:
             self._add(delivery, self._due)
@@ -204,6 +211,7 @@ class Hand:
         read = self.reading
         assert read is not None
         self.reading = None
+        self._outdated = False
         self._budget.take(self.name, -read.max_bytes)
         return read
 
@@ -259,6 +267,11 @@ class Hand:
         for queue in (self._fresh, self._due):
             while queue:
                 self.drop(queue.popleft())
+
+    def recall(self) -> None:
+        """Some of what is queued or being read was taken away: forget all of it, and have the journal say what is owed."""
+        self.let_go()
+        self._outdated = self.reading is not None
 
     def end_probing(self) -> None:
         """The hold is over: nobody has had a turn any more."""

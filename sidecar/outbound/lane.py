@@ -137,6 +137,11 @@ class Lane:
         self.hand.note_due(0)
         self._wake()
 
+    def on_withdrawn(self) -> None:
+        """Hear that something in memory may not be owed any more."""
+        self.hand.recall()
+        self._wake()
+
     def _wake(self) -> None:
         """Look round soon, once for however many reasons."""
         if not self._woken and self._loop is not None:

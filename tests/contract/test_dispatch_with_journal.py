@@ -24,7 +24,7 @@ from sidecar.outbound.deliver import HttpOptions
 from sidecar.outbound.dispatch import DestinationOptions, Dispatcher
 from sidecar.outbound.lane import MAX_UNSETTLED, queue_bound
 from sidecar.outbound.retry import RetryPolicy
-from tests.support.backends import Backend, Request, free_port, running
+from tests.support.backends import Backend, Request, black_hole, free_port, running
 from tests.support.journals import Books
 
 QUICK = RetryPolicy(base_s=0.05, jitter=0.0)
@@ -59,6 +59,7 @@ class Sidecar:
         )
         self.journal._on_batch = self.dispatcher.on_batch
         self.journal._on_due = self.dispatcher.on_due
+        self.journal._on_withdrawn = self.dispatcher.on_withdrawn
 
     def configure(self, *destinations: DestinationOptions) -> None:
         self.dispatcher.configure(destinations)
@@ -417,30 +418,56 @@ async def test_a_drain_delivers_what_it_can(start):
             await asyncio.wait_for(sidecar.dispatcher.drain(10), 0.5)
 
 
-async def test_what_was_discarded_and_replayed_while_in_memory_is_tried_after_it_was_let_go(start):
+async def test_what_was_discarded_and_replayed_while_it_was_tried_is_tried_again_after_it_was_put_off(start):
     """The due one is passed over for as long as its old self is in hand; when that is dropped, nobody else tells of it."""
+
+    async def takes(request: Request, writer: asyncio.StreamWriter) -> None:
+        writer.write(said(200))
+
+    async with running(takes) as app:
+        sidecar = start()
+        with black_hole() as port:
+            sidecar.configure(to(f"http://127.0.0.1:{port}", timeout_s=0.5))
+            sidecar.dispatcher.start()
+            ref = Ref((await sidecar.books.stored()).id, "app")
+            lane = sidecar.dispatcher.lanes["app"]
+            await sidecar.until(lambda: lane.in_flight == 1)
+            assert (await sidecar.journal.discard([ref])).applied == 1
+            assert (await sidecar.journal.replay([ref])).applied == 1
+            await sidecar.until(lambda: lane.hand.next_due_at_ms is None and lane.hand.reading is None)
+            await sidecar.until(lambda: lane.hold.held)
+        sidecar.configure(to(app.url))
+        await sidecar.until(lambda: sidecar.states("app") == {"delivered": 1, "discarded": 1})
+
+
+@pytest.mark.parametrize("being_read", [False, True])
+async def test_what_is_discarded_or_redirected_is_not_sent_from_memory(start, being_read):
+    """An operator who drops it means that backend; what is out already is, and what is read at that moment is not sent."""
     go_on = asyncio.Event()
 
     async def waiting(request: Request, writer: asyncio.StreamWriter) -> None:
         await go_on.wait()
         writer.write(said(200))
 
-    async with running(waiting) as app:
+    async with running(waiting) as app, running(waiting) as mail:
         sidecar = start()
-        sidecar.configure(to(app.url, concurrency=1))
+        sidecar.configure(to(app.url, concurrency=1), to(mail.url, "mail"))
         sidecar.dispatcher.start()
-        await sidecar.books.stored()
-        queued = await sidecar.books.stored()
-        await sidecar.until(lambda: len(app.requests) == 1)
-        ref = Ref(queued.id, "app")
-        assert (await sidecar.journal.discard([ref])).applied == 1
-        assert (await sidecar.journal.replay([ref])).applied == 1
-        hand = sidecar.dispatcher.lanes["app"].hand
-        await sidecar.until(lambda: hand.next_due_at_ms is None and hand.reading is None)
-        sidecar.configure()
-        sidecar.configure(to(app.url, concurrency=1))
+        lane = sidecar.dispatcher.lanes["app"]
+        events = [await sidecar.books.stored() for _ in range(20)]
+        await sidecar.until(lambda: len(app.requests) == 1 and lane.hand.queued == 19)
+        if being_read:
+            lane.hand.let_go()
+            lane.look()
+            assert lane.hand.reading is not None
+        refs = [Ref(e.id, "app") for e in events[1:]]
+        assert (await sidecar.journal.discard(refs[:10])).applied == 10
+        assert (await sidecar.journal.redirect(refs[10:], "mail")).applied == 9
         go_on.set()
-        await sidecar.until(lambda: sidecar.states("app") == {"delivered": 2, "discarded": 1})
+        last = await sidecar.books.stored()
+        await sidecar.until(lambda: sidecar.states("app") == {"delivered": 2, "discarded": 10, "redirected": 9})
+        await sidecar.until(lambda: sidecar.states("mail") == {"delivered": 9})
+        assert attempts(app) == [(events[0].id, 1), (last.id, 1)]
 
 
 async def test_a_stop_that_is_cut_short_while_a_letter_is_written_can_be_made_again(start, monkeypatch):

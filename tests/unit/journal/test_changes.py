@@ -88,3 +88,21 @@ async def test_a_pending_delivery_is_redirected_and_the_books_balance(tmp_path):
     assert [d.event.id for d in await books.due_now("audit")] == [event.id]
     assert all(row.balanced for row in (await books.journal.audit()).rows)
     await books.journal.aclose()
+
+
+async def test_whoever_sends_hears_what_an_operator_took_away_and_of_nothing_else(tmp_path):
+    """Of the destination it was pending at; a delivery that is dropped when it is dead, or settled, is nobody's to send."""
+    books = Books.open(str(tmp_path / "journal"))
+    heard: list[str] = []
+    books.journal._on_withdrawn = heard.append
+    event = await books.stored(destinations=("app", "mail"))
+    assert (await books.journal.redirect([Ref(event.id, "app")], "audit")).applied == 1
+    assert heard == ["app"]
+    assert (await books.journal.discard([Ref(event.id, "mail")])).applied == 1
+    assert heard == ["app", "mail"]
+    await books.settle((await books.due_now("audit"))[0], Change.GIVE_UP, reason="rejected", status=422)
+    await books.settle((await books.journal.dying("audit", limit=1, skip=()))[0], Change.BURY)
+    assert (await books.journal.remove_dead([Ref(event.id, "audit")])).applied == 1
+    assert (await books.journal.replay([Ref(event.id, "audit")])).applied == 1
+    assert heard == ["app", "mail"]
+    await books.journal.aclose()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from sidecar.journal.types import DueWindow, FreshWindow
 from sidecar.model import Delivery, Event
 from sidecar.outbound.budget import Budget
@@ -421,3 +423,44 @@ def test_a_probe_passes_over_nobody_for_good():
     again = hand.plan(0, probing=False)
     assert again is not None
     assert 11 not in again.skip
+
+
+# --- taken away
+
+
+def test_after_a_recall_nothing_is_given_out_but_what_the_journal_says_then():
+    hand = _caught_up(last_seq=0)
+    hand.offer([_event(1), _event(2)], 2, take=True)
+    in_flight = hand.pop()
+    assert in_flight is not None
+    hand.recall()
+    assert (_seqs(hand), hand.behind, hand.next, len(hand)) == ([], True, 2, 1)
+    hand.next_due_at_ms = None
+    read = hand.plan(0, probing=False)
+    assert read is not None
+    assert (read.from_seq, read.skip) == (2, frozenset({1}))
+    hand.take_window(FreshWindow(_fresh(3), 3, at_end=True))
+    assert _seqs(hand) == [3]
+
+
+@pytest.mark.parametrize("due", [False, True])
+def test_what_a_read_brings_that_began_before_a_recall_is_not_taken(due):
+    hand = _caught_up(last_seq=9)
+    if due:
+        hand.note_due(0)
+    else:
+        hand.drop(_fresh(5)[0])
+        hand.next_due_at_ms = None
+    read = hand.plan(0, probing=False)
+    assert read is not None
+    assert read.due is due
+    hand.recall()
+    take = hand.take_due if due else hand.take_window
+    brought = DueWindow(_due(5), None) if due else FreshWindow(_fresh(5), 9, at_end=True)
+    take(brought)
+    assert (hand.queued, len(hand), hand._budget.used_bytes) == (0, 0, 0)
+    again = hand.plan(0, probing=False)
+    assert again is not None
+    assert (again.due, again.from_seq) == (due, read.from_seq)
+    take(brought)
+    assert _seqs(hand) == [5]
