@@ -9,7 +9,7 @@ meanwhile keeps its new letter.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,6 +29,8 @@ __all__ = ["remove_letters", "remove_left_over", "remove_left_over_of", "replay_
 
 Rows = AsyncIterator[dict[str, Any]]
 
+SLICE_BYTES = 8 << 20  # of letters; a larger one goes alone
+
 
 async def replay_letters(gateway: Gateway, request: BulkRequest) -> Rows:
     """Put dead letters back with a fresh budget, past dedup, and remove each file after its commit.
@@ -41,8 +43,7 @@ async def replay_letters(gateway: Gateway, request: BulkRequest) -> Rows:
     chosen = await asyncio.to_thread(_chosen, gateway, request)
     pace = Pace(gateway.clock, request.rate)
     tally = Tally(pace)
-    for start in range(0, len(chosen), pace.slice):
-        part = chosen[start : start + pace.slice]
+    for part in _slices(chosen, pace.slice):
         readings = await asyncio.to_thread(_read, gateway, part)
         async for row in _Slice(gateway, request, tally).run(part, readings):
             yield row
@@ -65,8 +66,7 @@ async def remove_letters(gateway: Gateway, request: BulkRequest) -> Rows:
     chosen = await asyncio.to_thread(_chosen, gateway, request)
     pace = Pace(gateway.clock, request.rate)
     tally = Tally(pace)
-    for start in range(0, 0 if request.dry_run else len(chosen), pace.slice):
-        part = chosen[start : start + pace.slice]
+    for part in _slices(() if request.dry_run else chosen, pace.slice):
         readings = await asyncio.to_thread(_read, gateway, part)
         for listed, problem in zip(part, await asyncio.shield(_remove(gateway, part, readings)), strict=True):
             if problem is None:
@@ -287,6 +287,20 @@ def _chosen(gateway: Gateway, request: BulkRequest) -> list[Listed]:
         limit=1_000_000_000 if narrow else limit,
     )
     return [r for r in rows if not narrow or letter_matches(gateway, request, r)][:limit]
+
+
+def _slices(chosen: Sequence[Listed], most: int) -> Iterator[list[Listed]]:
+    """Cut what is meant into parts, each of so many letters at most as may be in memory together."""
+    part: list[Listed] = []
+    size = 0
+    for row in chosen:
+        if len(part) >= most or (part and size + row.bytes > SLICE_BYTES):
+            yield part
+            part, size = [], 0
+        part.append(row)
+        size += row.bytes
+    if part:
+        yield part
 
 
 def _read(gateway: Gateway, part: Sequence[Listed]) -> list[Reading]:

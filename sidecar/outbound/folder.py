@@ -159,10 +159,11 @@ def contents(folder: int, name: str, limit: int) -> bytes | Problem:
     except OSError as e:
         return problem_of(e)
     try:
-        if not stat.S_ISREG(os.fstat(fd).st_mode):
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
             return Problem.NOT_REGULAR
         with os.fdopen(fd, "rb", closefd=False) as f:
-            return f.read(limit)
+            return f.read(min(limit, status.st_size))  # as much memory is asked for as is named
     except OSError as e:
         return problem_of(e)
     finally:

@@ -11,6 +11,7 @@ import os
 import re
 import socket
 import stat
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -716,6 +717,24 @@ async def test_a_full_journal_refuses_to_restore_and_keeps_the_file(ask, world, 
     rows = await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id]})
     assert rows[0]["reason"].startswith("the journal takes nothing now")
     assert os.path.exists(world.letter(event))
+
+
+@pytest.mark.parametrize("command", [redrive.replay_letters, redrive.remove_letters, commands.replay_events])
+async def test_a_command_on_large_letters_has_few_of_them_in_memory(world, monkeypatch, command):
+    """A hundred of 25 MiB, as some providers send them, would be more than a small container has."""
+    monkeypatch.setattr(redrive, "SLICE_BYTES", 2 << 20, raising=False)
+    for _ in range(30):
+        event = await world.accept()
+        await world.kill(event)
+        edit(world.letter(event), lambda c: c["request"].update(body="x" * (1 << 20)))
+    tracemalloc.start()
+    try:
+        rows = [row async for row in command(world, BulkRequest(all=True))]
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert rows[-1]["matched"] == 30
+    assert peak < 16 << 20
 
 
 @pytest.mark.parametrize("command", [redrive.replay_letters, redrive.remove_letters, commands.replay_events])
