@@ -96,7 +96,8 @@ class Hold:
             if probe:
                 self._wait(now_s, rand)
             return Turn.NONE
-        self._failed.add(seq)
+        if self._hold_after:  # else nobody asks, and in an outage of days it would be millions
+            self._failed.add(seq)
         if kind is OutcomeKind.UNREACHABLE or 0 < self._hold_after <= len(self._failed):
             self.hold(now_s, rand)
             return Turn.BEGUN

@@ -28,6 +28,14 @@ def test_an_open_destination_may_use_its_whole_concurrency():
     assert _hold().opens_at_s() == 0
 
 
+def test_where_failures_never_hold_they_are_not_remembered():
+    """A backend that times out for days would fill the memory with the numbers of events."""
+    hold = _hold(0)
+    for seq in range(1000):
+        assert _note(hold, BUSY, seq) is Turn.NONE
+    assert not hold._failed
+
+
 @pytest.mark.parametrize("after", [0, 1, 20])
 def test_unreachable_holds_at_once_whatever_hold_after_says(after):
     hold = _hold(after)
