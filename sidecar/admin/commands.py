@@ -18,7 +18,7 @@ from sidecar.journal.types import DeliveryView, OperatorResult, Ref, Refused
 from sidecar.model import State
 from sidecar.outbound.deadletter import DeadLetters
 
-__all__ = ["check_destination", "discard_events", "replay_events", "unlink"]
+__all__ = ["check_destination", "discard_events", "replay_events", "seals_of", "unlink"]
 
 Rows = AsyncIterator[dict[str, Any]]
 Act = Callable[[Sequence[Ref]], Awaitable[OperatorResult]]
@@ -153,9 +153,11 @@ async def _run(gateway: Gateway, request: BulkRequest, states: Collection[State]
             continue
         for start in range(0, len(page), pace.slice):
             part = page[start : start + pace.slice]
-            revived = [] if request.to else [ref for ref, state in part if state is State.DEAD]
-            seals = await asyncio.to_thread(_seals, gateway.dead_letters, revived)
-            result = await asyncio.shield(_commit(gateway, act, [ref for ref, _ in part], seals))
+            # With "to" it comes to life there, where it may be dead, too.
+            to = request.to
+            revived = [Ref(ref.event_id, to or ref.destination) for ref, state in part if to or state is State.DEAD]
+            seals = await asyncio.to_thread(seals_of, gateway.dead_letters, revived)
+            result = await asyncio.shield(_commit(gateway, act, [ref for ref, _ in part], seals, to))
             tally.ok(outcome, result.applied)
             for ref, reason in result.refused:
                 for row in tally.refuse(ref.event_id, ref.destination, str(reason)):
@@ -165,7 +167,7 @@ async def _run(gateway: Gateway, request: BulkRequest, states: Collection[State]
     yield tally.summary(matched=matched, dry_run=request.dry_run)
 
 
-def _seals(dead_letters: DeadLetters, refs: Sequence[Ref]) -> dict[Ref, str]:
+def seals_of(dead_letters: DeadLetters, refs: Sequence[Ref]) -> dict[Ref, str]:
     """Know the letters of dead deliveries by their seals before these come to life again. Blocking."""
     seals: dict[Ref, str] = {}
     for ref in refs:
@@ -175,10 +177,10 @@ def _seals(dead_letters: DeadLetters, refs: Sequence[Ref]) -> dict[Ref, str]:
     return seals
 
 
-async def _commit(gateway: Gateway, act: Act, refs: Sequence[Ref], seals: Mapping[Ref, str]) -> OperatorResult:
+async def _commit(gateway: Gateway, act: Act, refs: Sequence[Ref], seals: Mapping[Ref, str], to: str) -> OperatorResult:
     """Change deliveries and remove the letters of those that came to life; shielded, so that it never ends in between."""
     result = await act(refs)
-    refused = {ref for ref, _ in result.refused}
+    refused = {Ref(ref.event_id, to or ref.destination) for ref, _ in result.refused}
     await asyncio.to_thread(
         unlink, gateway.dead_letters, {ref: mac for ref, mac in seals.items() if ref not in refused}
     )

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from sidecar.admin.commands import check_destination, unlink
+from sidecar.admin.commands import check_destination, seals_of, unlink
 from sidecar.admin.filters import BulkRequest, FilterError, parse_when_ms
 from sidecar.admin.gateway import Gateway
 from sidecar.admin.progress import Pace, Tally
@@ -167,7 +167,7 @@ class _Slice:
                 async for row in self._restore(ref, letters[ref], as_new=False):
                     yield row
             elif reason == Refused.NOT_ALLOWED and await self._is_left_over(ref):
-                await self._unlink({ref: letters[ref]})
+                await self._unlink({ref: letters[ref].mac})
                 self._tally.ok("left_over_removed")
             else:
                 for row in self._tally.refuse(ref.event_id, ref.destination, str(reason)):
@@ -204,11 +204,17 @@ class _Slice:
     async def _put_back(self, letters: dict[Ref, Letter]) -> dict[Ref, str]:
         """Replay what the journal has; which were refused, and why."""
         journal, to = self._gateway.journal, self._request.to or None
+        there: dict[Ref, str] = {}
+        if to is not None:  # it may be dead there, too
+            refs = [Ref(ref.event_id, to) for ref in letters]
+            there = await asyncio.to_thread(seals_of, self._gateway.dead_letters, refs)
         refused = dict((await journal.replay(list(letters), to=to)).refused)
         done = {ref: letter for ref, letter in letters.items() if ref not in refused}
         if to is not None and done:
             await journal.remove_dead(list(done))
-        await self._unlink(done)
+        arrived = {ref.event_id for ref in done}
+        await self._unlink({ref: mac for ref, mac in there.items() if ref.event_id in arrived})
+        await self._unlink({ref: letter.mac for ref, letter in done.items()})
         return refused
 
     async def _bring_back(self, ref: Ref, letter: Letter, destination: str, *, as_new: bool) -> Event:
@@ -222,7 +228,7 @@ class _Slice:
             await journal.remove_dead([ref])
         else:
             await journal.restore(event, destination, letter.delivery.log, verified=event.verified)
-        await self._unlink({ref: letter})
+        await self._unlink({ref: letter.mac})
         return event
 
     def _cannot_restore(self, source: str, destination: str, *, as_new: bool) -> str:
@@ -236,8 +242,7 @@ class _Slice:
     async def _is_left_over(self, ref: Ref) -> bool:
         return await _state(self._gateway, ref.event_id, ref.destination) not in {State.DEAD, State.DYING, State.ABSENT}
 
-    async def _unlink(self, letters: Mapping[Ref, Letter]) -> None:
-        seals = {ref: letter.mac for ref, letter in letters.items()}
+    async def _unlink(self, seals: Mapping[Ref, str]) -> None:
         await asyncio.to_thread(unlink, self._gateway.dead_letters, seals)
 
 

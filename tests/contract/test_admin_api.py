@@ -140,13 +140,13 @@ class World:
         self.journal.settle(Settlement(delivery, change, done=lambda _s, applied: done.set_result(applied), **more))
         assert await done
 
-    async def kill(self, event: Event, *, round: int = 0) -> None:
+    async def kill(self, event: Event, destination: str = "app", *, round: int = 0) -> None:
         """Let it die, with its file."""
         attempt = Attempt(1, self.clock.wall_ms(), 12, "4xx", 422, "status 422", round)
-        await self.settle(event, Change.GIVE_UP, attempt=attempt, reason="rejected", round=round)
-        dying = (await self.journal.dying("app", limit=10, skip=()))[0]
+        await self.settle(event, Change.GIVE_UP, destination, attempt=attempt, reason="rejected", round=round)
+        dying = (await self.journal.dying(destination, limit=10, skip=()))[0]
         assert self.dead_letters.write_many([(dying, self.clock.wall_ms())])[0].done
-        await self.settle(event, Change.BURY, round=round, attempts=1)
+        await self.settle(event, Change.BURY, destination, round=round, attempts=1)
 
     def rot(self, event: Event, at: int = -3) -> None:
         """Flip a bit of its record; at 1 it is one of the frame."""
@@ -589,6 +589,19 @@ async def test_replaying_to_another_destination_takes_the_letter_away(ask, world
     await ask.rows("/api/v1/dead-letters/replay", {"ids": [event.id], "to": "audit"})
     assert await world.state(event.id, "audit") is State.PENDING
     assert await world.state(event.id, "app") is State.DISCARDED
+    assert not os.path.exists(world.letter(event))
+
+
+@pytest.mark.parametrize("path", ["dead-letters/replay", "events/replay", "events/discard"])
+async def test_what_comes_to_life_at_another_destination_leaves_no_letter_there(ask, world, path):
+    """It died there, too: the next replay of dead letters would send it once more."""
+    event = await world.accept(destinations=("audit", "app"))
+    await world.kill(event)
+    if path != "events/discard":
+        await world.kill(event, "audit")
+    rows = await ask.rows(f"/api/v1/{path}", {"ids": [event.id], "destination": "audit", "to": "app"})
+    assert (rows[-1]["done"], rows[-1]["failed"]) == (1, 0)
+    assert await world.state(event.id) is State.PENDING
     assert not os.path.exists(world.letter(event))
 
 
