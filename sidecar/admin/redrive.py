@@ -246,17 +246,20 @@ class _Slice:
         await asyncio.to_thread(unlink, self._gateway.dead_letters, seals)
 
 
-async def _remove(gateway: Gateway, part: Sequence[Listed], readings: Sequence[Reading]) -> list[Problem | None]:
+async def _remove(gateway: Gateway, part: Sequence[Listed], readings: Sequence[Reading]) -> list[str | None]:
     """Forget dead deliveries and remove their letters; for each, why not."""
-    # What the journal does not know as dead (pruned, foreign, left over) has a file to remove all the same.
-    await gateway.journal.remove_dead([Ref(r.event_id, r.destination) for r in part])
+    refs = [Ref(r.event_id, r.destination) for r in part]
+    refused = dict((await gateway.journal.remove_dead(refs)).refused)
     macs = [reading.letter.mac if reading.letter is not None else "" for reading in readings]
-    remove = gateway.dead_letters.remove
 
-    def files() -> list[Problem | None]:
-        return [remove(r.event_id, r.destination, mac=mac) for r, mac in zip(part, macs, strict=True)]
+    def remove(ref: Ref, mac: str) -> str | None:
+        # What the journal does not know as dead (pruned, foreign, left over) has a file to remove all the same. One that
+        # is just being written has not: its delivery would be dead without a letter.
+        if refused.get(ref) == Refused.DYING:
+            return Refused.DYING
+        return gateway.dead_letters.remove(ref.event_id, ref.destination, mac=mac)
 
-    return await asyncio.to_thread(files)
+    return await asyncio.to_thread(lambda: [remove(ref, mac) for ref, mac in zip(refs, macs, strict=True)])
 
 
 async def _view(gateway: Gateway, event_id: str) -> EventView | None:

@@ -140,9 +140,17 @@ class Changes:
             return Refused.NOT_FOUND
         to = next_state(state, change)
         if to is None:
-            return Refused.NOT_ALLOWED
+            return Refused.DYING if state is State.DYING else Refused.NOT_ALLOWED
         self._apply(destination, first, slot, state, to, record)
         return None
+
+    def is_dying(self, seq: int, destination: int) -> bool:
+        """Whether a delivery's dead-letter file is still being written."""
+        try:
+            first = self.block_of(seq)
+            return first is not None and self._now(destination, first, seq - first)[0] is State.DYING
+        except CorruptRecord:
+            return False
 
     def redirect(self, seq: int, destination: int, to: int) -> Refused | None:
         """Settle a pending delivery as redirected and make it pending at another destination."""

@@ -34,9 +34,14 @@ class Commands:
 
     def change(self, work: Work, refs: Sequence[Ref], change: Change, to: str | None) -> OperatorResult:
         """Apply one change to deliveries, or, with ``to``, to the same events' deliveries at that destination."""
-        return self._each(
-            refs, to, lambda seq, ref: work.changes.change(seq, self._destinations[to or ref.destination], change)
-        )
+        changes, numbers = work.changes, self._destinations
+
+        def run(seq: int, ref: Ref) -> Refused | None:
+            if to is not None and changes.is_dying(seq, numbers[ref.destination]):
+                return Refused.DYING
+            return changes.change(seq, numbers[to or ref.destination], change)
+
+        return self._each(refs, to, run)
 
     def redirect(self, work: Work, refs: Sequence[Ref], to: str) -> OperatorResult:
         """Settle deliveries as redirected; each is pending at ``to`` instead."""

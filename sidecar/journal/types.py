@@ -317,5 +317,6 @@ class Refused(enum.StrEnum):
 
     NOT_FOUND = "not_found"
     NOT_ALLOWED = "not_allowed"
+    DYING = "dying"  # its dead-letter file is being written; soon it is dead
     CORRUPT = "corrupt"
     UNKNOWN_DESTINATION = "unknown_destination"

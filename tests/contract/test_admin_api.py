@@ -140,13 +140,14 @@ class World:
         self.journal.settle(Settlement(delivery, change, done=lambda _s, applied: done.set_result(applied), **more))
         assert await done
 
-    async def kill(self, event: Event, destination: str = "app", *, round: int = 0) -> None:
-        """Let it die, with its file."""
+    async def kill(self, event: Event, destination: str = "app", *, round: int = 0, buried: bool = True) -> None:
+        """Let it die, with its file; not ``buried``, the journal has not heard of that yet."""
         attempt = Attempt(1, self.clock.wall_ms(), 12, "4xx", 422, "status 422", round)
         await self.settle(event, Change.GIVE_UP, destination, attempt=attempt, reason="rejected", round=round)
         dying = (await self.journal.dying(destination, limit=10, skip=()))[0]
         assert self.dead_letters.write_many([(dying, self.clock.wall_ms())])[0].done
-        await self.settle(event, Change.BURY, destination, round=round, attempts=1)
+        if buried:
+            await self.settle(event, Change.BURY, destination, round=round, attempts=1)
 
     def rot(self, event: Event, at: int = -3) -> None:
         """Flip a bit of its record; at 1 it is one of the frame."""
@@ -603,6 +604,20 @@ async def test_what_comes_to_life_at_another_destination_leaves_no_letter_there(
     assert (rows[-1]["done"], rows[-1]["failed"]) == (1, 0)
     assert await world.state(event.id) is State.PENDING
     assert not os.path.exists(world.letter(event))
+
+
+@pytest.mark.parametrize(("path", "more"), [("rm", {}), ("replay", {"to": "audit"}), ("replay", {})])
+async def test_a_letter_that_is_just_being_written_stays(ask, world, path, more):
+    """It has its name already, and its delivery is about to be dead: it would be dead without a letter."""
+    event = await world.accept()
+    await world.kill(event, buried=False)
+    rows = await ask.rows(f"/api/v1/dead-letters/{path}", {"all": True} | more)
+    assert rows[0] == {"type": "refused", "event_id": event.id, "destination": "app", "reason": "dying"}
+    assert os.path.exists(world.letter(event))
+    assert await world.state(event.id, "audit") is None
+    await world.settle(event, Change.BURY, attempts=1)
+    rows = await ask.rows(f"/api/v1/dead-letters/{path}", {"all": True} | more)
+    assert (rows[-1]["done"], rows[-1]["failed"]) == (1, 0)
 
 
 def edit(path: str, change: Callable[[dict[str, Any]], None]) -> None:
