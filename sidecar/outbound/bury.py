@@ -108,9 +108,7 @@ class Undertaker:
         self._stopping = True
         self._wake.set()
         if self._task is not None:
-            await asyncio.wait(
-                (self._task,)
-            )  # which leaves it alone when we are cancelled: a second stop waits for it, too
+            await asyncio.wait((self._task,))  # leaves it alone when we are cancelled: a second stop waits for it, too
             self._task = None
         if self._thread is not None:
             self._thread.shutdown(wait=False)

@@ -252,9 +252,8 @@ class Hand:
     def drop(self, delivery: Delivery) -> None:
         """Forget one that stays pending; the journal brings it again."""
         self.settled(delivery)
-        self.note_due(
-            0
-        )  # also for a fresh one: an operator may have made it due anew while it was passed over as in hand
+        # Also for a fresh one: an operator may have made it due anew while it was passed over as in hand.
+        self.note_due(0)
         if delivery.due_at_ms:
             return
         seq = delivery.event.seq

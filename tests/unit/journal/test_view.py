@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from sidecar.journal.records import deliveries_key, due_key, events_key
-from sidecar.journal.records import deliveries_key
 from sidecar.journal.types import Ref
 from sidecar.lifecycle import Change
 from sidecar.model import Delivery
@@ -93,6 +92,8 @@ async def test_an_audit_counts_what_is_whole_beside_what_has_rotted(tmp_path: Pa
         txn.put(events_key(first), bytes(block), db=environment.db[b"events"])
     report = await books.journal.audit(full=True)
     assert (report.events, report.quarantined, books.journal.quarantined) == (events, 1, 1)
+
+
 async def test_a_replay_of_an_old_event_does_not_make_what_waits_look_young(tmp_path):
     """It lies in front of them, by its number: what has waited for days must still be found, and alerted on."""
     clock = FakeClock()

@@ -172,6 +172,8 @@ async def test_a_key_that_rotted_is_counted_and_a_repeat_of_its_event_is_a_new_o
     assert books.journal._metrics.journal_quarantined.values[()] == 1, "it is counted once"
     assert (await books.journal.audit(full=True)).quarantined == 1
     await books.journal.aclose()
+
+
 async def test_a_command_that_does_not_fit_is_told_so_and_keeps_nothing_else_from_the_disk(tmp_path):
     """A letter of another journal may be larger than all of this one: settlements and arrivals go on as ever."""
     books = Books.open(str(tmp_path / "j"), max_size_bytes=16 << 20)
