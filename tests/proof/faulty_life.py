@@ -17,6 +17,7 @@ from pathlib import Path
 from sidecar.clock import Clock
 from sidecar.journal import Journal
 from sidecar.journal.types import JournalOptions
+from sidecar.outbound.retry import RetryPolicy
 from tests.proof.history import Accepted, Got, History, Stored, compare, digest
 from tests.support.daemon import Daemon
 from tests.support.senders import Raw, framed, github
@@ -26,6 +27,7 @@ __all__ = ["PLAIN", "Life", "Prepared", "answer", "compacted", "judge", "live", 
 
 PLAIN = (sys.executable, "-m", "sidecar")
 SECRET = "fault-test"
+POLICIES = {"app": RetryPolicy(base_s=0.1, jitter=0.0)}
 EXIT_S = 3.0  # the promise is one second; the rest is for a busy machine under strace
 STOP_S = 30.0
 
@@ -191,7 +193,7 @@ def judge(life: Life, sink: Sink, stored: Stored) -> list[str]:
     ]
     # Retention is over at once, so what is delivered or dead may be gone.
     ended = {g.event_id for g in got if g.taken} | {event_id for _, event_id in stored.letters}
-    return compare(History(life.acked, got, stored, forgotten=frozenset(ended - stored.events.keys())))
+    return compare(History(life.acked, got, stored, POLICIES, frozenset(ended - stored.events.keys())))
 
 
 class Prepared:

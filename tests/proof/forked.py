@@ -73,13 +73,13 @@ class Child:
 class ForkedDaemon(Daemon):
     """A daemon that is forked instead of started.
 
-    Args:
-        bug: Called in the new process first: plants a deliberate bug.
+    Attributes:
+        bug: Called in each new process first: plants a deliberate bug.
     """
 
     def __init__(self, folder: Path, config: str, bug: Callable[[], None] = honest, **more: Any) -> None:
         super().__init__(folder, config, **more)
-        self._bug = bug
+        self.bug = bug
 
     def launch(self) -> None:
         """Start, without waiting."""
@@ -97,7 +97,7 @@ class ForkedDaemon(Daemon):
             os.dup2(out, 1)
             os.dup2(out, 2)
             os.chdir(self.folder)
-            self._bug()
+            self.bug()
             code = main(["run", "--config", str(self.config)])
             sys.stderr.flush()
         except BaseException:  # noqa: BLE001 - told as the end of a process tells it

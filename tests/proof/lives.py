@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import os
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+from sidecar.outbound.retry import RetryPolicy
 from tests.proof.crowd import PATH, SECRET, Ledger
 from tests.proof.forked import ForkedDaemon, honest
 from tests.proof.history import Got, History, compare, digest, read_or_complain
 from tests.support.backends import Request, running
 from tests.support.daemon import free_port
 
-__all__ = ["READY_S", "Lives", "until"]
+__all__ = ["READY_S", "Lives", "flaky", "until"]
 
 READY_S = 15.0
 DRAIN_S = 40.0
@@ -43,15 +45,24 @@ base = "100ms"
 max_delay = "500ms"
 """
 
+POLICIES = dict.fromkeys(("app", "mail"), RetryPolicy(base_s=0.1, max_delay_s=0.5))
+
 
 def refuses(request: Request) -> bool:
     """Whether the backend refuses this one for good: some mail, so that letters are written."""
     return request.line.startswith(b"POST /mail") and len(request.body) % 4 == 0
 
 
-async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
-    """The backend."""
-    writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % (400 if refuses(request) else 200))
+def plain(request: Request) -> int:
+    """A backend that takes the rest at once."""
+    return 400 if refuses(request) else 200
+
+
+def flaky(request: Request) -> int:
+    """One that fails now and then, and takes what it failed at when it comes again."""
+    drawn = hashlib.sha256(request.values(b"Webhook-Sidecar-Event-Id")[0]).digest()[0]
+    again = request.values(b"Webhook-Sidecar-Attempt")[0] != b"1"
+    return 500 if drawn < 32 and not again else plain(request)
 
 
 class Lives:
@@ -62,6 +73,9 @@ class Lives:
         data: Journal and dead letters; another file system, perhaps.
         max_size: Of the journal.
         bug: Planted in every process of it.
+        server: Settings of the listener.
+        more: Of the configuration.
+        answers: What the backend says to a request; the same to the same one each time.
     """
 
     def __init__(
@@ -73,6 +87,7 @@ class Lives:
         *,
         server: str = "",
         more: str = "",
+        answers: Callable[[Request], int] = plain,
     ) -> None:
         # Nobody else's address: a port of 127.0.0.1 would be given to others while the backend is away.
         pid = os.getpid()
@@ -83,6 +98,7 @@ class Lives:
         self.daemon = ForkedDaemon(folder, config, bug, server=server)
         self.ledger = Ledger()
         self.requests: list[Request] = []
+        self._answers = answers
 
     @property
     def alive(self) -> bool:
@@ -93,6 +109,10 @@ class Lives:
     @contextlib.asynccontextmanager
     async def backend(self):
         """Its backend is there for the length of a block."""
+
+        async def answer(request: Request, writer: asyncio.StreamWriter) -> None:
+            writer.write(b"HTTP/1.1 %d X\r\nContent-Length: 0\r\n\r\n" % self._answers(request))
+
         async with running(answer, host=self.host, port=self.port) as backend:
             backend.requests = self.requests  # not at the end: one that is accepted just then is answered later
             yield
@@ -147,7 +167,7 @@ class Lives:
                 r.values(b"Webhook-Sidecar-Event-Id")[0].decode(),
                 r.values(b"X-GitHub-Delivery")[0].decode(),
                 digest(r.body),
-                taken=not refuses(r),
+                taken=self._answers(r) == 200,
             )
             for r in self.requests
         ]
@@ -156,7 +176,7 @@ class Lives:
             for d in ("app", "mail")
         )
         gone = frozenset((app & mail) - stored.events.keys())
-        return [*wrong, *compare(History(self.ledger.accepted(), got, stored, forgotten=gone))]
+        return [*wrong, *compare(History(self.ledger.accepted(), got, stored, POLICIES, gone))]
 
 
 async def until(check: Callable[[], object], timeout_s: float, every_s: float = 0.002) -> bool:

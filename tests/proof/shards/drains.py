@@ -14,6 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sidecar.model import State
+from sidecar.outbound.retry import RetryPolicy
 from tests.proof.history import Accepted, Got, History, Stored, compare, read_or_complain
 from tests.proof.load import Load, chance, got_by, source
 from tests.proof.shard import Job, Shard
@@ -41,6 +42,7 @@ base = "100ms"
 max_attempts = 4
 """
 
+POLICIES = {"bad": RetryPolicy(base_s=0.1)}
 UNREADY_S = 1.0  # "at once", on a busy machine
 STOP_S = 20.0
 SLACK_S = 5.0  # of the exit, on a busy machine
@@ -81,7 +83,7 @@ class World:
     def look(self) -> Stored:
         """Hold all sides against each other, now that no process runs."""
         stored, wrong = read_or_complain(self.daemon.folder / "journal", self.daemon.folder / "dead-letters")
-        self.wrong += wrong or compare(History(self.acked, self.got(), stored))
+        self.wrong += wrong or compare(History(self.acked, self.got(), stored, POLICIES))
         return stored
 
     def close(self) -> None:

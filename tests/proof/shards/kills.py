@@ -1,7 +1,7 @@
 """kill -9 inside a commit and at random instants of a journal's whole life; what was said before must be there.
 
-The daemon under load is killed by ``tests/crash``; here it is the journal alone, from the first start to a compaction,
-at its named fail points (before the transaction, before and after the commit), so that thousands of kills fit an hour.
+The daemon under load is killed by ``crashes``; here it is the journal alone, from the first start to a compaction, at its
+named fail points (before the transaction, before and after the commit), so that thousands of kills fit an hour.
 """
 
 from __future__ import annotations
@@ -139,4 +139,4 @@ def control(job: Job) -> list[str]:
     return ["an ack before the commit", "a settlement that counts before its commit"]
 
 
-SHARD = Shard("kills", ("P1", "P6", "P7"), "kills", run, control, weight=2.0)
+SHARD = Shard("kills", ("P1", "P6", "P7"), "kills of a journal", run, control, weight=2.0)
