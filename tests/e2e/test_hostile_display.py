@@ -12,8 +12,10 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from urllib.parse import quote
 
+import click
 import pytest
 
+from sidecar.cli.app import cli
 from tests.support.daemon import REPOSITORY, Daemon, eventually, free_port
 from tests.support.hostile import BODIES, HEADERS, KEYS, harm
 from tests.support.senders import Raw
@@ -82,6 +84,7 @@ class Looker:
     def __init__(self, daemon: Daemon) -> None:
         self.daemon = daemon
         self.harmed: dict[str, list[str]] = {}
+        self.ran: list[tuple[str, ...]] = []
         self.shown = ""
 
     def __call__(self, *arguments: str, command: tuple[str, ...] = COMMAND) -> str:
@@ -89,6 +92,7 @@ class Looker:
         with Terminal((*command, *arguments), self.daemon.folder, env) as terminal:
             terminal.end(40)
         assert "Traceback" not in terminal.shown, terminal.shown
+        self.ran.append(arguments)
         if found := harm(terminal.shown):
             self.harmed[" ".join(arguments)[:60]] = found[:3]
         self.shown += terminal.shown
@@ -164,6 +168,77 @@ def test_no_command_lets_a_senders_bytes_reach_the_terminal(daemon, tmp_path):
     assert look.harmed == {}
     assert "\\u001b" in look.shown, "the hostile bytes were there to be shown"
     assert "\\u202e" in look.shown
+
+
+def leaves(command: click.Command, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    """Every command there is."""
+    if not isinstance(command, click.Group):
+        yield path
+        return
+    with click.Context(command) as context:
+        for name in command.list_commands(context):
+            found = command.get_command(context, name)
+            assert found is not None
+            yield from leaves(found, (*path, name))
+
+
+def test_every_command_there_is_shows_only_text(tmp_path):
+    """Those that change something and those that want no daemon too, each with hostile words where it takes any."""
+    key, other = KEYS[0], "".join(KEYS[9:14])
+    with Sink(lambda r: 422 if r.target.startswith("/picky") else 200) as sink:
+        daemon = Daemon(tmp_path, CONFIG % (sink.url, sink.url))
+        look = Looker(daemon)
+        given = files(tmp_path)
+        with daemon:
+            assert send(daemon.port) > len(BODIES)
+            eventually(lambda: daemon.pending("app") == daemon.pending("picky") == 0, 30)
+            event = worst(daemon)[0]
+            for arguments in (
+                ("check", "--config", str(given["config"])),
+                ("send", "--source", "open", "--file", str(given["request"]), "-H", f"X-Id: {other}"),
+                ("send", "--source", key, "-H", f"{key}: {key}"),
+                ("status",),
+                ("events", "ls", "-n", "1000", "--key", key),
+                ("events", "show", event),
+                ("events", "replay", event, "--yes"),
+                ("events", "discard", "--key", other, "--yes"),
+                ("events", "discard", event, "--to", key, "--yes"),
+                ("dlq", "ls"),
+                ("dlq", "show", event),
+                ("dlq", "replay", event, "--yes"),
+                ("dlq", "rm", "--source", "keyed", "--yes"),
+                ("dlq", "rm", "--destination", key, "--yes"),
+                ("audit", "--full"),
+                ("journal", "backup", str(tmp_path / f"copy{key}")),
+                ("journal", "stats"),
+                ("config", "init", "--preset", key),
+                ("config", "schema"),
+                ("config", "show", "--origin"),
+                ("config", "show", "--preset", key),
+                ("doctor",),
+                ("verify", "--source", "open", "--request", str(given["request"])),
+                ("handshake", "expect", key),
+                ("handshake", "forget", "open", key),
+                ("handshake", "show", key),
+                ("healthcheck",),
+                ("version", key),
+            ):
+                look(*arguments)
+            assert daemon.stop() == 0
+        for arguments in (
+            ("audit", "--offline"),
+            ("journal", "verify"),
+            ("journal", "compact"),
+            ("journal", "empty", "--wait", "1s"),
+            ("status",),
+            ("doctor",),
+            ("check", "--config", str(tmp_path / key)),
+        ):
+            look(*arguments)
+    assert look.harmed == {}
+    elsewhere = {("run",), ("tail",)}  # they go on until they are ended: below
+    missing = [leaf for leaf in leaves(cli) if not any(ran[: len(leaf)] == leaf for ran in look.ran)]
+    assert set(missing) == elsewhere
 
 
 def test_a_command_that_cleans_nothing_is_caught(daemon):
