@@ -69,10 +69,17 @@ class SimJournal(ModelJournal):
 
 
 class SimPort:
-    """The journal as one process sees it."""
+    """The journal as one process sees it.
+
+    Attributes:
+        up_at_ms: When the process began, by the journal's clock.
+        settled: What it put off itself, as settlements name it afterwards.
+    """
 
     def __init__(self, journal: SimJournal, policies: dict[str, RetryPolicy]) -> None:
-        self._journal, self._life, self._policies = journal, journal.life, policies
+        self._journal, self._life, self.policies = journal, journal.life, policies
+        self.up_at_ms = journal.clock_ms()
+        self.settled: set[tuple[str, tuple[int, int, int]]] = set()
 
     @property
     def alive(self) -> bool:
@@ -100,11 +107,12 @@ class SimPort:
             return
         d = settlement.delivery
         if settlement.change is Change.RETRY:
-            policy = self._policies[d.destination]
+            policy = self.policies[d.destination]
             least_s = min(policy.max_delay_s, policy.base_s * policy.factor**d.attempts) * (1 - policy.jitter)
             wait_ms = settlement.due_at_ms - self.clock_ms()
             if wait_ms < least_s * 1000 - 2:
                 self._journal.wrong.append(f"{d.destination}/{d.event.seq}: waits {wait_ms} ms, not {least_s} s")
+            self.settled.add((d.destination, (d.event.seq, d.round, d.attempts + 1)))
         self._journal.settle(settlement)
 
     async def window(
@@ -129,16 +137,20 @@ class SimPort:
 
 
 class SimBackend(ModelBackend):
-    """A backend that a dead process cannot reach, and that notices tries which come at the wrong time."""
+    """A backend that a dead process cannot reach, and that notices tries which come at the wrong time.
 
-    def __init__(self, journal: SimJournal, port: SimPort, name: str, script: Script, *, calm: bool) -> None:
+    Args:
+        timed: Tries that come too late are wrong too: nothing keeps the lane from making them in time.
+    """
+
+    def __init__(self, journal: SimJournal, port: SimPort, name: str, script: Script, *, timed: bool) -> None:
         super().__init__(journal.loop, journal.clock, script)
-        self._journal, self._port, self._name, self._calm = journal, port, name, calm
+        self._journal, self.port, self._name, self._timed = journal, port, name, timed
 
     def attempt(self, delivery: Delivery, resigned: Any, done: Any) -> Any:
-        if self._port.alive:
+        if self.port.alive:
             self._journal.port_call()
-        if not self._port.alive:
+        if not self.port.alive:
             return _Nothing()
         row = self._journal.rows[self._name][delivery.event.seq]
         now_ms = self._journal.clock_ms()
@@ -146,8 +158,8 @@ class SimBackend(ModelBackend):
             self._journal.wrong.append(
                 f"{self._name}/{delivery.event.seq}: tried {row.due_at_ms - now_ms} ms too early"
             )
-        if self._calm and row.due_at_ms and row.log:
-            late_ms = now_ms - row.due_at_ms
+        if self._timed and row.due_at_ms and row.log:
+            late_ms = now_ms - max(row.due_at_ms, self.port.up_at_ms)
             waited_ms = row.due_at_ms - row.log[-1].started_at_ms
             slow_ms = 5000 * self._journal.delay_s  # the journal itself may be slow: a commit and a read
             if late_ms > max(_LATE_MS, _LATE_SHARE * waited_ms) + slow_ms:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tests.proof.run import LEDGER
 from tests.proof.shard import Job
+from tests.proof.shards import simulation
 
 
 def draw(job: Job) -> None:
@@ -56,3 +57,17 @@ def test_a_simulated_day_is_the_same_each_time() -> None:
     first = told("1")
     assert len(set(first.split())) == 12, "six seeds, six different days"
     assert told("2") == first
+
+
+def test_a_day_that_finds_something_finds_it_again_from_its_seed(tmp_path: Path) -> None:
+    with simulation.spoiled("no_wait"):
+        job = Job(7, 60.0, tmp_path, enough=1)
+        simulation.some(job, 1, 100)
+        seed = int(job.found[0].split()[1].rstrip(":"))
+        wrong, day = simulation.look_at(seed)
+        again, same_day = simulation.look_at(seed)
+    assert day is not None
+    assert same_day is not None
+    assert wrong[:3] == again[:3] == job.found
+    assert day.digest() == same_day.digest()
+    assert simulation.look_at(seed)[0] == [], "without the bug it finds nothing"

@@ -17,6 +17,7 @@ from typing import Any
 from unittest import mock
 
 from sidecar.feed import Feed
+from sidecar.journal.types import DueWindow
 from sidecar.lifecycle import Change
 from sidecar.metrics import Metrics
 from sidecar.model import Delivery, State
@@ -37,6 +38,7 @@ DAY_S = 24 * 3600.0
 END_S = 300 * 3600.0  # after the day all backends are well; by then nothing may be owed any more
 CHUNK = 20  # seeds of one process
 CONTROL_SEEDS = 200
+PLACES = 4
 
 MODES: dict[str, Callable[[random.Random], Result]] = {
     "well": lambda _: Result(200),
@@ -54,13 +56,19 @@ MODES: dict[str, Callable[[random.Random], Result]] = {
 
 @dataclass
 class Day:
-    """One seed's world."""
+    """One seed's world.
+
+    Attributes:
+        calm: No holds, no saturated lanes, no operators: every retry has to come in time.
+        away: A backend of a calm day that never answers. The others must not notice.
+    """
 
     rand: random.Random
     folder: Path
     calm: bool
     policies: dict[str, RetryPolicy]
     modes: dict[str, str]
+    away: str = ""
     loop: VirtualLoop = field(default_factory=VirtualLoop)
     taken: dict[str, set[int]] = field(default_factory=dict)
     tries: dict[str, int] = field(default_factory=dict)
@@ -81,7 +89,9 @@ class Day:
         port = SimPort(self.journal, self.policies)
 
         def make(name: str, _http: HttpOptions, _clock: VirtualClock) -> SimBackend:
-            return SimBackend(self.journal, port, name, partial(self.answer, name), calm=self.calm)
+            return SimBackend(
+                self.journal, port, name, partial(self.answer, name), timed=self.calm and name != self.away
+            )
 
         dispatcher = Dispatcher(
             port,
@@ -114,7 +124,7 @@ class Day:
         self.journal.on_batch, self.journal.on_due = on_batch, dispatcher.on_due
         dispatcher.start()
         self.dispatcher = dispatcher
-        if not self.calm and self.rand.random() < 0.8:
+        if self.rand.random() < (0.5 if self.calm else 0.8):
             self.journal.until_death = int(10 ** self.rand.uniform(0, 3))
 
     async def live(self) -> None:
@@ -172,7 +182,9 @@ class Day:
                 to = self.rand.sample(names, self.rand.randint(1, len(names)))
                 self.journal.append(*to, body=b"x" * self.rand.choice((2, 900)))
         elif kind == "mood":
-            self.modes[self.rand.choice(names)] = "flaky" if self.calm else self.rand.choice(list(MODES))
+            name = self.rand.choice(names)
+            if name != self.away:
+                self.modes[name] = "flaky" if self.calm else self.rand.choice(list(MODES))
         elif kind == "operator" and not self.calm:
             name = self.rand.choice(names)
             if rows := self.journal.rows.get(name):
@@ -253,7 +265,9 @@ def simulate(seed: int, folder: Path) -> tuple[list[str], Day]:
         )
         for n in range(rand.randint(1, 3))
     }
-    day = Day(rand, folder, calm, policies, dict.fromkeys(policies, "well"))
+    away = "d0" if calm and len(policies) > 1 and rand.random() < 0.5 else ""
+    modes = {name: "silent" if name == away else "well" for name in policies}
+    day = Day(rand, folder, calm, policies, modes, away)
     # Nobody touches the files meanwhile, and counting them 144 times a day is a third of the cost of most days.
     refresh_s = bury.REFRESH_S if rand.random() < 0.1 else DAY_S
     with mock.patch.object(bury, "REFRESH_S", refresh_s):
@@ -295,6 +309,68 @@ def run(job: Job) -> None:
 
 
 @contextmanager
+def rearmed() -> Any:
+    """A process that begins the waits it finds anew when it starts."""
+    whole = SimPort.due
+
+    async def due(self: SimPort, destination: str, **more: Any) -> DueWindow:
+        found = await whole(self, destination, **more)
+        policy, now_ms = self.policies[destination], self.clock_ms()
+        ready, later = [], [] if found.next_due_at_ms is None else [found.next_due_at_ms]
+        for d in found.deliveries:
+            wait_s = min(policy.max_delay_s, policy.base_s * policy.factor ** (d.attempts - 1))
+            at_ms = self.up_at_ms + int(wait_s * 1000)
+            if d.log and (destination, d.ref) not in self.settled and at_ms > now_ms:
+                later.append(at_ms)
+            else:
+                ready.append(d)
+        return DueWindow(ready, min(later, default=None))
+
+    with mock.patch.object(SimPort, "due", due):
+        yield
+
+
+@contextmanager
+def one_pool() -> Any:
+    """A few places for all destinations together."""
+    whole = SimBackend.attempt
+    free, waiting = dict[int, int](), dict[int, list[Callable[[], None]]]()
+
+    def attempt(self: SimBackend, delivery: Delivery, resigned: Any, done: Any) -> Any:
+        port = id(self.port)
+
+        def ended(result: Result) -> None:
+            free[port] += 1
+            if waiting.get(port):
+                waiting[port].pop(0)()
+            done(result)
+
+        def begin() -> Any:
+            free[port] = free.get(port, PLACES) - 1
+            return whole(self, delivery, resigned, ended)
+
+        if free.get(port, PLACES) > 0:
+            return begin()
+        waiting.setdefault(port, []).append(begin)
+        return _Queued(done)
+
+    with mock.patch.object(SimBackend, "attempt", attempt):
+        yield
+
+
+class _Queued:
+    """A try that has not begun."""
+
+    started_ms = 0
+
+    def __init__(self, done: Callable[[Result], None]) -> None:
+        self._done = done
+
+    def cancel(self) -> None:
+        self._done(Result(failure="interrupted"))
+
+
+@contextmanager
 def spoiled(bug: str) -> Any:
     """The dispatcher with a deliberate bug."""
     honest = lane_module.decide
@@ -311,6 +387,9 @@ def spoiled(bug: str) -> Any:
         if bug == "forgotten":
             with mock.patch.object(SimPort, "fresh_from", lambda self, _: self._journal.next_seq):
                 yield
+        elif bug in ("rearmed", "one_pool"):
+            with rearmed() if bug == "rearmed" else one_pool():
+                yield
         elif bug == "restless":
             arm = Lane._arm
 
@@ -325,17 +404,20 @@ def spoiled(bug: str) -> Any:
 
 
 def control(job: Job) -> list[str]:
-    """Four bugs of a dispatcher."""
-    for bug in ("dropped", "no_wait", "forgotten", "restless"):
+    """Six bugs of a dispatcher."""
+    for bug in ("dropped", "no_wait", "forgotten", "restless", "rearmed", "one_pool"):
         attempt = job.sub(bug, 60)
         with spoiled(bug):
             attempt.isolated(partial(some, attempt, 1, CONTROL_SEEDS))
-        assert attempt.found, f"{bug}: {attempt.count} seeds, and nothing was wrong"
+        sign = "too late" if bug in ("rearmed", "one_pool") else ""
+        assert any(sign in w for w in attempt.found), f"{bug}: {attempt.count} seeds, {attempt.found}"
     return [
         "exhausted deliveries that count as delivered",
         "a retry without its wait",
         "a restart that begins too far on",
         "a lane that looks round all the time while it reads",
+        "waits that begin anew at a restart",
+        "one pool of places for all destinations",
     ]
 
 
