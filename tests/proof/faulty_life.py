@@ -84,10 +84,21 @@ def answer(r: Received) -> int:
     return 500 if b'"flaky"' in r.body and r.attempt == 1 else 200
 
 
-def live(folder: Path, sink: Sink, tracer: tuple[str, ...], command: tuple[str, ...]) -> Life:
-    """Run the fixed life once: start, webhooks, two reloads, more webhooks, a repeat, pruning, SIGTERM."""
+def live(
+    folder: Path, sink: Sink, tracer: tuple[str, ...], command: tuple[str, ...], *, from_start: bool = True
+) -> Life:
+    """Run the fixed life once: start, webhooks, two reloads, more webhooks, a repeat, pruning, SIGTERM.
+
+    Args:
+        folder: Configuration, journal, dead letters.
+        sink: The backend.
+        tracer: Strace and its arguments.
+        command: Starts the daemon.
+        from_start: False: it is traced from when it is ready.
+    """
     life = Life()
-    daemon = Daemon(folder, CONFIG.format(url=sink.url, more=""), command=(*tracer, *command))
+    started = (*tracer, *command) if from_start else command
+    daemon = Daemon(folder, CONFIG.format(url=sink.url, more=""), command=started)
     daemon.launch()
     process = daemon.process
     assert process is not None
@@ -98,11 +109,14 @@ def live(folder: Path, sink: Sink, tracer: tuple[str, ...], command: tuple[str, 
 
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
+    attached: subprocess.Popen[bytes] | None = None
     try:
         if not _ready(daemon, process):
             if process.poll() is None:
                 life.wrong.append(f"it is neither ready nor gone:\n{daemon.tail(3)}")
             return life
+        if not from_start:
+            attached = _attach(tracer, process.pid)
         for name, size in (("a", 20), ("refuse", 20), ("b", 9_000), ("flaky", 20), ("c", 150_000)):
             _send(daemon, life, name, size)
         daemon.write(CONFIG.format(url=sink.url, more=f'[destinations.more]\nurl = "{sink.url}"\n'))
@@ -125,8 +139,24 @@ def live(folder: Path, sink: Sink, tracer: tuple[str, ...], command: tuple[str, 
         if process.poll() is None:
             process.kill()
         watcher.join(10)
+        if attached is not None:
+            attached.wait(10)
     _read_log(daemon, life)
     return life
+
+
+def _attach(tracer: tuple[str, ...], pid: int) -> subprocess.Popen[bytes]:
+    """Trace all threads of a process from now on."""
+    arguments = [part for part in tracer if part != "-D"]
+    strace = subprocess.Popen([*arguments, "-p", str(pid)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until_s = time.monotonic() + 10
+    while time.monotonic() < until_s:
+        statuses = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
+        if all("TracerPid:\t0\n" not in text for text in statuses):
+            return strace
+        time.sleep(0.005)
+    strace.kill()
+    raise AssertionError("strace cannot attach to it")
 
 
 def _ready(daemon: Daemon, process: subprocess.Popen[bytes]) -> bool:
@@ -179,7 +209,9 @@ def _seconds(stamp: str) -> float:
 
 def tracer(folder: Path, call: str, fault: str, k: int) -> tuple[str, ...]:
     """Strace, hidden from the daemon's parent, with one fault in each thread's k-th call."""
-    only = [part for path in PATHS for part in ("-P", str(folder / path))] if call in ("openat", "write") else []
+    only = (
+        [part for path in PATHS for part in ("-P", str(folder / path))] if call in ("openat", "write", "writev") else []
+    )
     rename = "rename,renameat,renameat2" if call == "rename" else call
     output = ("-o", str(folder / "strace"))
     return ("strace", "-D", "-f", *output, *only, "-e", f"trace={rename}", "-e", f"inject={rename}:{fault}:when={k}")

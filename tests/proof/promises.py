@@ -47,7 +47,7 @@ PROMISES = (
     Promise(
         "P4",
         "After a failed commit nothing more is acknowledged by that process, it exits within a second, and a restart loses nothing.",
-        "A full disk or map, which is P5; a failed write into a dead letter's file, which is not in the sweep.",
+        "A full disk or map, which is P5.",
     ),
     Promise(
         "P5",
