@@ -16,10 +16,11 @@ from typing import Any
 
 import lmdb
 
-from sidecar.journal import environment, place
+from sidecar.journal import environment, place, upkeep
 from sidecar.journal.types import Appended, JournalOptions
 from sidecar.journal.upkeep import compact
 from sidecar.lifecycle import Change
+from sidecar.outbound import folder
 from sidecar.outbound.deadletter import DeadLetterOptions, DeadLetters
 from tests.support.clocks import FakeClock
 from tests.support.journals import Books, make_claim, make_event
@@ -105,12 +106,16 @@ def spoil(bug: str) -> None:
         lmdb.open = lambda *a, **k: honest(*a, **({flag: False} | k))  # type: ignore[assignment]
     elif bug == "in_place":  # the journal is made under its own name, and not flushed as a whole
         environment.os = place.os = _InPlace()  # type: ignore[attr-defined]
+    elif bug == "letters":
+        folder.os = _InPlace()  # type: ignore[attr-defined]
+    elif bug == "compacted":
+        upkeep.fsync_path = lambda path: None  # type: ignore[attr-defined]
     else:
         assert not bug, bug
 
 
 class _InPlace:
-    """``os``, except that a fresh journal is renamed before it is on disk and its folder is never flushed."""
+    """``os``, except that what is renamed is not on disk before, and no folder is ever flushed."""
 
     def __getattr__(self, name: str) -> object:
         import os
