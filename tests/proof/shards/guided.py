@@ -43,6 +43,7 @@ def run(job: Job) -> None:
     results = searched(job, "all", seconds, *(("--runs", str(LOOK_RUNS)) if look else ()))
     for name, result in results.items():
         job.count += result["count"]
+        job.note(f"{name} executions", result["count"])
         job.note(f"{name} edges", result["edges"])
         job.note(f"{name} inputs for new code", result["new"])
         if result["wrong"]:

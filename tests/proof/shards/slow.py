@@ -13,7 +13,8 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.bench.webhook import PATH, SECRET
@@ -34,6 +35,7 @@ LATE_S = (
 BUFFERED_MIB = 16
 RATIO, FLOOR_MS = 2.0, 40.0  # below the floor two latencies on a shared machine are the same
 KIB_PER_CONNECTION = 32  # 16 of head, and what the transport has read or not written
+HELD_SHARE = 0.6  # of the connections must be open at the same moment; a cap may allow fewer
 SPARE_KIB = 16 << 10  # what an allocator keeps, batches on their way to the journal
 
 
@@ -82,20 +84,33 @@ def median(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
 
+@dataclass
+class Peak:
+    """The most that a daemon had: anonymous memory in KiB, open descriptors."""
+
+    kib: int = 0
+    files: int = 0
+
+    def look(self, daemon: Daemon) -> None:
+        """Look now."""
+        self.kib = max(self.kib, rss_kib(daemon.pid))
+        self.files = max(self.files, files(daemon))
+
+
 @contextlib.contextmanager
-def watched(daemon: Daemon) -> Iterator[Callable[[], int]]:
-    """The most anonymous memory that the daemon had, in KiB, looked at all the time."""
-    most, over = rss_kib(daemon.pid), threading.Event()
+def watched(daemon: Daemon) -> Iterator[Peak]:
+    """What it has at most in the length of a block, looked at all the time."""
+    peak, over = Peak(), threading.Event()
+    peak.look(daemon)
 
     def look() -> None:
-        nonlocal most
         while not over.wait(0.05):
-            most = max(most, rss_kib(daemon.pid))
+            peak.look(daemon)
 
     thread = threading.Thread(target=look)
     thread.start()
     try:
-        yield lambda: most
+        yield peak
     finally:
         over.set()
         thread.join()
@@ -115,11 +130,11 @@ def siege(job: Job, connections: int, *, spoiled: bool = False) -> None:
     command = (sys.executable, str(BUGS)) if spoiled else (sys.executable, "-m", "sidecar")
     text, server = config(TIMES[connections], int(most))
     with Sink() as sink, Daemon(folder, text % (PATH, SECRET, sink.url), server=server, command=command) as daemon:
-        job.found += [f"seed {job.seed}: {w}" for w in _besiege(job, daemon, connections)]
+        job.found += [f"seed {job.seed}: {w}" for w in _besiege(job, daemon, connections, int(most))]
     job.count += connections
 
 
-def _besiege(job: Job, daemon: Daemon, connections: int) -> Iterator[str]:
+def _besiege(job: Job, daemon: Daemon, connections: int, most: int) -> Iterator[str]:
     windows, window_s = (3, 5.0) if connections == MANY else (1, 2.0)
     limit_s = max(TIMES[connections]) + LATE_S
     seed = job.rand.randrange(1 << 30)
@@ -136,8 +151,8 @@ def _besiege(job: Job, daemon: Daemon, connections: int) -> Iterator[str]:
         except AssertionError as e:
             yield f"{e}: {files(daemon):,} descriptors, {before_files:,} before"
         allowed = before_kib + (BUFFERED_MIB << 10) + connections * KIB_PER_CONNECTION + SPARE_KIB
-        if peak() > allowed:
-            yield f"{peak():,} KiB of memory under attack, {before_kib:,} before, {allowed:,} allowed"
+        if peak.kib > allowed:
+            yield f"{peak.kib:,} KiB of memory under attack, {before_kib:,} before, {allowed:,} allowed"
     failed = sum(w["failed"] for w in quiet + loud)
     if failed:
         yield f"{failed} honest requests got no 2xx"
@@ -149,6 +164,13 @@ def _besiege(job: Job, daemon: Daemon, connections: int) -> Iterator[str]:
     ended = daemon.process
     if ended is None or ended.poll() is not None:
         yield f"the daemon ended: {daemon.tail(3)}"
+    held = peak.files - before_files
+    if held < min(connections, most) * HELD_SHARE:
+        yield f"no attack to speak of: {held:,} connections at once, of {connections:,}"
+    job.note(f"{q} of honest senders in the quiet, ms", round(calm))
+    job.note(f"{q} of honest senders under attack, ms", round(under))
+    job.note("attacks")
+    job.note("connections at once", held)
     job.note("honest requests", int(sum(w["answered"] for w in loud)))
 
 
