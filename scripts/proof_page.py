@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from tests.proof.catalog import SHARDS
+from tests.proof.finds import FINDS
 from tests.proof.promises import PROMISES, Promise
 
 LEDGER = Path(__file__).resolve().parent.parent / "docs" / "proof" / "ledger.jsonl"
+
+_WORST = re.compile(
+    r"acknowledged event|is gone|altered|other bytes|bytes of .* changed|never arrived|never stored|counts as delivered"
+)
 
 _HEAD = """\
 # The proof
@@ -27,7 +33,7 @@ together with `PROOF_WORKERS=1`. How much of the deciding code the tests really 
 def page() -> str:
     """The whole page."""
     rows = ledger()
-    return "\n".join([_HEAD, _harnesses(rows), _promises(), _runs(rows)])
+    return "\n".join([_HEAD, _harnesses(rows), _promises(), _finds(rows), _runs(rows)])
 
 
 def ledger() -> list[dict[str, Any]]:
@@ -65,6 +71,28 @@ def _row(promise: Promise) -> str:
     shown = ", ".join([*(f"`{name}` above" for name in shards), *(f"`{path}`" for path in promise.tests)])
     control = "; ".join([*(f"those of `{name}`" for name in shards), *([promise.control] if promise.control else [])])
     return f"| {promise.number} | {promise.says} | {promise.not_covered or '-'} | {shown} | {control} |"
+
+
+def _finds(rows: list[dict[str, Any]]) -> str:
+    lines = [line for r in rows for s in r["shards"].values() for line in s["found"]]
+    worst = sum(bool(_WORST.search(line)) for line in lines)
+    text = [
+        "## What was found",
+        "",
+        (
+            f"{len(lines)} lines of all runs say that something was wrong, {worst or 'none'} of them that an acknowledged event was "
+            "lost,\ncounted as delivered though nobody had taken it, or delivered with other bytes. What they meant:"
+        ),
+        "",
+        "| When | Harness | Lines | What it was, and what became of it |",
+        "|---|---|---|---|",
+    ]
+    for r in reversed(rows):
+        for name, s in r["shards"].items():
+            if s["found"]:
+                why = FINDS.get((r["at"], name), "Not looked into yet.")
+                text.append(f"| {r['at']} | `{name}` | {len(s['found'])} | {why} |")
+    return "\n".join([*text, ""])
 
 
 def _runs(rows: list[dict[str, Any]]) -> str:

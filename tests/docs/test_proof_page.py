@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from tests.proof.catalog import SHARDS
+from tests.proof.finds import FINDS
 from tests.proof.promises import PROMISES, Promise
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -44,3 +46,9 @@ def test_a_promise_that_says_none_of_it_is_caught():
 def test_each_harness_names_promises_that_exist():
     known = {p.number for p in PROMISES}
     assert {n for s in SHARDS.values() for n in s.promises} <= known
+
+
+def test_whatever_a_run_found_is_explained():
+    rows = map(json.loads, (ROOT / "docs" / "proof" / "ledger.jsonl").read_text(encoding="utf-8").splitlines())
+    found = {(r["at"], name) for r in rows for name, shard in r["shards"].items() if shard["found"]}
+    assert found == set(FINDS)

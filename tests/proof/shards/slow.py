@@ -190,4 +190,13 @@ def control(job: Job) -> list[str]:
     return ["no timer of bodies", "a buffer without an end", "a stall for each connection"]
 
 
-SHARD = Shard("slow", ("P11", "P12"), "slow connections", run, control, weight=1.5, needs=("slowhttptest",))
+SHARD = Shard(
+    "slow",
+    ("P11", "P12"),
+    "slow connections",
+    run,
+    control,
+    weight=1.5,
+    needs=("slowhttptest",),
+    parallel=False,  # a second siege would be part of what honest senders feel
+)
