@@ -16,12 +16,15 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from sidecar.clock import Clock
+from sidecar.inbound import framing
 from sidecar.inbound.application import ServerOptions
 from sidecar.inbound.server import Listener
+from sidecar.inbound.witness import Witness
 from sidecar.metrics import Metrics
 from tests.contract.test_edge_corpus import CASES
 from tests.proof.corpus import Case
@@ -162,6 +165,35 @@ async def test_a_request_that_comes_past_the_proxy_is_noticed(
         await peer.close()
         assert any("smuggled" in line for line in framed_differently(case, desk))
         assert framed_differently(case._replace(bodies=(b"other", b"bytes")), desk)
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+async def test_a_listener_that_frames_by_itself_is_noticed(
+    name: str, tmp_path: Path, desk: Desk, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other control: no gate and no witness, and bodies with a length are taken for further requests."""
+    honest_length, honest_head = framing.body_length, Witness.head
+
+    def body_length(*given: Any) -> Any:
+        length = honest_length(*given)
+        return 0 if isinstance(length, int) and length > 0 else length
+
+    def head(self: Witness, data: bytes) -> Any:
+        self.__init__()  # type: ignore[misc]
+        return honest_head(self, data)
+
+    monkeypatch.setattr(framing, "body_length", body_length)
+    monkeypatch.setattr(Witness, "head", head)
+    for method in ("expects_body", "body", "ends"):
+        monkeypatch.setattr(Witness, method, lambda *_: True)
+    process, port = start(name, tmp_path, listener.addresses[0])
+    try:
+        hidden = next(c for c in CASES if c.name == "a request hidden in a body")
+        await through(port, hidden)
+        assert any("was smuggled" in line for line in framed_differently(hidden, desk))
     finally:
         process.kill()
         process.wait()

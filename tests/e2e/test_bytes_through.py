@@ -145,6 +145,6 @@ def test_what_leaves_is_what_came(make):
     assert differences(*make()) == []
 
 
-@pytest.mark.parametrize("bug", ["json", "order"])
+@pytest.mark.parametrize("bug", ["json", "inflate", "order"])
 def test_a_daemon_that_alters_is_caught(make, bug):
     assert differences(*make(bug))

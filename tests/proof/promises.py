@@ -72,7 +72,7 @@ PROMISES = (
         "The bytes of a body, and the end-to-end headers in their order, leave as they came.",
         "Hop-by-hop headers, names with characters other than letters, digits and `-`, headers that pose as a proxy's word, values that are not UTF-8.",
         ("tests/e2e/test_bytes_through.py", "tests/e2e/test_receive.py", "tests/contract/test_http_destination.py"),
-        "JSON read and written again; headers in another order",
+        "JSON read and written again; a body unpacked on receipt; headers in another order",
     ),
     Promise(
         "P9",
@@ -164,7 +164,7 @@ PROMISES = (
             "tests/contract/test_edge_corpus.py",
             "tests/contract/test_edge_proxies.py",
         ),
-        "a request that comes past the proxy",
+        "a request that comes past the proxy; a listener without its gate",
     ),
     Promise(
         "P22",

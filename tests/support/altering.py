@@ -1,8 +1,12 @@
-"""The daemon with deliberate bugs, named by an environment variable: JSON is read and written again, or headers are sorted."""
+"""The daemon with deliberate bugs, named by an environment variable.
+
+JSON is read and written again, what is packed is unpacked, or headers are sorted.
+"""
 
 from __future__ import annotations
 
 import contextlib
+import gzip
 import json
 import os
 import sys
@@ -17,6 +21,9 @@ def complete_with_a_bug(self, head, context, body, reply):
     if os.environ["ALTERING_BUG"] == "json":
         with contextlib.suppress(ValueError):
             body = json.dumps(json.loads(body)).encode()
+    elif os.environ["ALTERING_BUG"] == "inflate":
+        with contextlib.suppress(OSError, EOFError):
+            body = gzip.decompress(body)
     else:
         head.headers.sort()
     complete(self, head, context, body, reply)
