@@ -56,7 +56,7 @@ def _harnesses(rows: list[dict[str, Any]]) -> str:
         wrong = str(len(mine[-1]["found"])) if mine else "not run yet"
         caught = next((r["caught"] for r in reversed(mine) if r.get("caught")), [])
         lines.append(
-            f"| `{shard.name}` | {', '.join(shard.promises)} | {total:,} {shard.unit} | {wrong} | {'; '.join(caught) or '-'} |"
+            f"| `{shard.name}` | {', '.join(shard.promises) or 'what names tests below'} | {total:,} {shard.unit} | {wrong} | {'; '.join(caught) or '-'} |"
         )
     return "\n".join([*lines, ""])
 

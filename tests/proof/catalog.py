@@ -18,6 +18,7 @@ from tests.proof.shards import (
     http_fuzz,
     kills,
     limits,
+    named,
     power,
     powercuts,
     rot,
@@ -51,5 +52,6 @@ SHARDS: dict[str, Shard] = {
         drains.SHARD,
         clocks.SHARD,
         churn.SHARD,
+        named.SHARD,
     )
 }
