@@ -130,11 +130,11 @@ def siege(job: Job, connections: int, *, spoiled: bool = False) -> None:
     command = (sys.executable, str(BUGS)) if spoiled else (sys.executable, "-m", "sidecar")
     text, server = config(TIMES[connections], int(most))
     with Sink() as sink, Daemon(folder, text % (PATH, SECRET, sink.url), server=server, command=command) as daemon:
-        job.found += [f"seed {job.seed}: {w}" for w in _besiege(job, daemon, connections, int(most))]
+        job.found += [f"seed {job.seed}: {w}" for w in _besiege(job, daemon, sink, connections, int(most))]
     job.count += connections
 
 
-def _besiege(job: Job, daemon: Daemon, connections: int, most: int) -> Iterator[str]:
+def _besiege(job: Job, daemon: Daemon, sink: Sink, connections: int, most: int) -> Iterator[str]:
     windows, window_s = (3, 5.0) if connections == MANY else (1, 2.0)
     limit_s = max(TIMES[connections]) + LATE_S
     seed = job.rand.randrange(1 << 30)
@@ -164,6 +164,8 @@ def _besiege(job: Job, daemon: Daemon, connections: int, most: int) -> Iterator[
     ended = daemon.process
     if ended is None or ended.poll() is not None:
         yield f"the daemon ended: {daemon.tail(3)}"
+    else:
+        yield from _arrived(daemon, sink, int(sum(w["answered"] for w in quiet + loud)))
     held = peak.files - before_files
     if held < min(connections, most) * HELD_SHARE:
         yield f"no attack to speak of: {held:,} connections at once, of {connections:,}"
@@ -172,6 +174,19 @@ def _besiege(job: Job, daemon: Daemon, connections: int, most: int) -> Iterator[
     job.note("attacks")
     job.note("connections at once", held)
     job.note("honest requests", int(sum(w["answered"] for w in loud)))
+
+
+def _arrived(daemon: Daemon, sink: Sink, answered: int) -> Iterator[str]:
+    """What honest senders were answered for has arrived, and the books balance."""
+    try:
+        eventually(lambda: daemon.pending() == 0, 60, "everything is delivered")
+    except AssertionError as e:
+        yield str(e)
+    arrived = len(set(sink.ids()))
+    if arrived < answered:
+        yield f"{answered:,} honest requests were answered, and {arrived:,} arrived"
+    if not daemon.audit()["ok"]:
+        yield "the books do not balance"
 
 
 def run(job: Job) -> None:
