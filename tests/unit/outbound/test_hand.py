@@ -425,6 +425,81 @@ def test_a_probe_passes_over_nobody_for_good():
     assert 11 not in again.skip
 
 
+def test_both_sorts_count_as_queued():
+    hand = _caught_up()
+    hand.offer([_event(1)], 1, take=True)
+    hand.note_due(0)
+    hand.plan(0, probing=False)
+    hand.take_due(DueWindow(_due(11, 12), None))
+    assert hand.queued == 3
+
+
+def test_the_last_free_byte_is_enough_to_read_on():
+    hand = _caught_up(max_bytes=11)
+    hand.offer([_event(1, 10)], 1, take=True)
+    hand.note_due(0)
+    read = hand.plan(0, probing=False)
+    assert read is not None
+    assert read.max_bytes == 1
+
+
+def test_without_a_free_byte_it_asks_for_one_at_a_time():
+    hand = _caught_up(max_bytes=20)
+    hand._budget.room = lambda _: 0  # type: ignore[method-assign]
+    hand.note_due(0)
+    read = hand.plan(0, probing=False)
+    assert read is not None
+    assert read.max_bytes == 1
+
+
+def test_the_next_hold_begins_from_the_oldest_and_everybody_has_a_turn_again():
+    hand = _caught_up()
+    hand.offer([_event(2)], 9, take=False)
+    hand.note_due(0)
+    hand.plan(0, probing=True)
+    hand.take_due(DueWindow(_due(11), None))
+    hand.let_go()
+    read = hand.plan(0, probing=True)
+    assert read is not None
+    assert not read.due
+    hand.take_window(FreshWindow(_fresh(2, 3, 4, 5), 5, at_end=False))
+    hand.let_go()
+    hand.end_probing()
+    first, second = hand.plan(0, probing=True), None
+    assert first is not None
+    assert (first.due, first.skip) == (True, frozenset())
+    hand.take_due(DueWindow([], None))
+    second = hand.plan(0, probing=True)
+    assert second is not None
+    assert (second.due, second.from_seq) == (False, 2)
+
+
+def test_a_window_does_not_go_past_the_lowest_that_was_dropped_meanwhile_and_the_next_one_does():
+    hand = _caught_up(capacity=8)
+    hand.offer([_event(3), _event(5)], 6, take=True)
+    third, fifth = hand.pop(), hand.pop()
+    assert third is not None
+    assert fifth is not None
+    hand.offer([_event(8)], 9, take=False)
+    hand.plan(0, probing=False)
+    hand.drop(third)
+    hand.drop(fifth)
+    hand.take_window(FreshWindow([], 9, at_end=True))
+    assert (hand.next, hand.behind) == (3, True)
+    hand.plan(0, probing=False)
+    hand.take_window(FreshWindow(_fresh(3, 5, 8), 9, at_end=True))
+    assert (hand.next, hand.behind) == (10, False)
+
+
+def test_what_is_adopted_counts_against_the_budget():
+    hand = _caught_up()
+    (delivery,) = _due(4)
+    assert hand.adopt(delivery)
+    assert hand._budget.used_bytes == len(delivery.event.body)
+    assert not hand.adopt(delivery)
+    assert hand._budget.used_bytes == len(delivery.event.body)
+
+
 # --- taken away
 
 
