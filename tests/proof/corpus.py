@@ -6,16 +6,19 @@ The answers come from the rules of RFC 9110 and RFC 9112 and from the limits in 
 
 from __future__ import annotations
 
+import gzip
 import json
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-__all__ = ["Case", "cases", "load", "text"]
+__all__ = ["Case", "cases", "load", "short", "text"]
 
 TOKEN = b"!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 HOST = b"Host: t\r\n"
 CL = b"Content-Length: 2\r\n"
 TE = b"Transfer-Encoding: chunked\r\n"
+SHORT_BYTES = 1000
 CHUNKS = b"2\r\n{}\r\n0\r\n\r\n"
 
 
@@ -459,6 +462,97 @@ def _hosts() -> Iterator[Case]:
     yield _bad("no host", _post(CL, host=b""), "bad_host")
 
 
+def _sizes() -> Iterator[Case]:
+    for n in (0, 1, 2, 999, 1000):
+        yield _ok(f"{n} bytes", _post(b"Content-Length: %d\r\n" % n, body=b"\r\n" + b"y" * n), b"y" * n)
+        if n:
+            chunk = b"\r\n%x\r\n%b\r\n0\r\n\r\n" % (n, b"y" * n)
+            yield _ok(f"a chunk of {n} bytes", _post(TE, body=chunk), b"y" * n)
+    for n in (1001, 5000, 1 << 31, 1 << 40, 1 << 50):
+        yield _bad(f"a length of {n}", _post(b"Content-Length: %d\r\n" % n), "body_too_large", 413)
+        yield _bad(f"a chunk of {n}", _post(TE, body=b"\r\n%x\r\ny" % n), "body_too_large", 413)
+    for size in (1, 10, 500):
+        chunk = b"%x\r\n%b\r\n" % (size, b"y" * size)
+        yield _bad(
+            f"1,001 bytes in chunks of {size}",
+            _post(TE, body=b"\r\n" + chunk * (1001 // size + 1)),
+            "body_too_large",
+            413,
+        )
+    for size in (7000, 8000):
+        yield _ok(f"a header of {size} bytes", _post(b"X: " + b"y" * size + b"\r\n", CL), b"{}")
+        yield _ok(f"a query of {size} bytes", _post(CL, line=b"POST /hook?" + b"y" * size + b" HTTP/1.1"), b"{}")
+    for size in (8200, 9000, 20_000):
+        line = b"X: " + b"y" * size + b"\r\n"
+        yield _bad(f"a header of {size} bytes", _post(line, CL), "headers_too_large", 431)
+        yield _bad(f"a name of {size} bytes", _post(b"Y" * size + b": x\r\n", CL), "headers_too_large", 431)
+        target = b"POST /hook?" + b"y" * size + b" HTTP/1.1"
+        yield _bad(f"a target of {size} bytes", _post(CL, line=target), "target_too_long", 414)
+    for count in (100, 126):
+        yield _ok(f"{count} more headers", _post(*(b"X%d: y\r\n" % n for n in range(count)), CL), b"{}")
+    for count in (127, 500, 1000):
+        many = _post(*(b"X%d: y\r\n" % n for n in range(count)), CL)
+        yield _bad(f"{count} more headers", many, "headers_too_large", 431)
+    for count in (2, 3):
+        long = [b"X%d: " % n + b"y" * 7000 + b"\r\n" for n in range(count)]
+        name = f"{count} headers of 7,000 bytes"
+        yield (
+            _bad(name, _post(*long, CL), "headers_too_large", 431) if count > 2 else _ok(name, _post(*long, CL), b"{}")
+        )
+
+
+def _encodings() -> Iterator[Case]:
+    packed = gzip.compress(b"{}" * 50, mtime=0)
+    bodies = (
+        packed,
+        packed[:-4],
+        zlib.compress(b"{}"),
+        '{"a":"\u20ac"}'.encode("utf-16"),
+        b"\xef\xbb\xbf{}",
+        b"\x00\xff" * 20,
+    )
+    for body in bodies:
+        length = b"Content-Length: %d\r\n" % len(body)
+        for coding in (b"gzip", b"deflate", b"br", b"zstd", b"identity", b"nonsense", b"gzip, gzip"):
+            line = b"Content-Encoding: " + coding + b"\r\n"
+            yield _ok(f"{coding!r} and {len(body)} bytes, {body[:4]!r}", _post(line, length, body=b"\r\n" + body), body)
+    for kind in (
+        b"application/json",
+        b"text/plain; charset=utf-7",
+        b"multipart/form-data; boundary=x",
+        b"",
+        b"\xff",
+        b'a/b; c="d',
+    ):
+        yield _ok(f"content type {kind!r}", _post(b"Content-Type: " + kind + b"\r\n", CL), b"{}")
+    for line in (
+        b"Upgrade: websocket",
+        b"Upgrade: h2c",
+        b"HTTP2-Settings: AAMAAABkAAQ",
+        b"Connection: upgrade, http2-settings",
+    ):
+        yield _ok(f"{line!r} is ignored", _post(line + b"\r\n", CL), b"{}")
+    for value in (b"200-ok", b"100-continued", b"x"):
+        yield _bad(f"expectation {value!r}", _post(b"Expect: " + value + b"\r\n", CL), "expectation_failed", 417)
+    yield _bad("the preface of HTTP/2", b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "bad_request")
+
+
+def _halves() -> Iterator[Case]:
+    """What a slow or broken client leaves unfinished: nothing of it is accepted, and what came before it is."""
+    one = _post(CL)
+    wholes = (
+        ("a head", _post(CL, body=b"")),
+        ("a body", _post(b"Content-Length: 50\r\n", body=b"\r\n" + b"y" * 40)),
+        ("a chunk", _post(TE, body=b"\r\n20\r\nyyyyyyyy")),
+        ("the last chunk", _post(TE, body=b"\r\n2\r\n{}\r\n0\r\n")),
+        ("a trailer", _post(TE, body=b"\r\n2\r\n{}\r\n0\r\nT: x\r\n")),
+    )
+    for name, raw in wholes:
+        for at in sorted({len(raw) // 4, len(raw) // 2, len(raw) - 3, len(raw)}):
+            yield Case(f"{name}, to byte {at}", raw[:at], ())
+            yield Case(f"{name}, to byte {at}, behind a whole one", one + raw[:at], (200,), "", (b"{}",))
+
+
 def _several() -> Iterator[Case]:
     one, other = _post(CL), _post(TE, body=b"\r\n" + CHUNKS)
     yield _ok("two with lengths", one + one, b"{}", b"{}")
@@ -493,12 +587,28 @@ def _several() -> Iterator[Case]:
 
 def cases() -> list[Case]:
     """All of them, each name and each input once."""
-    families: Iterable[Iterator[Case]] = (_lengths(), _codings(), _chunks(), _bytes(), _lines(), _hosts(), _several())
+    families: Iterable[Iterator[Case]] = (
+        _lengths(),
+        _codings(),
+        _chunks(),
+        _bytes(),
+        _lines(),
+        _hosts(),
+        _several(),
+        _sizes(),
+        _encodings(),
+        _halves(),
+    )
     found: dict[bytes, Case] = {}
     for family in families:
         for case in family:
             found.setdefault(case.raw, case)
     return list(found.values())
+
+
+def short() -> list[bytes]:
+    """Those inputs that a search may change thousands of times a second."""
+    return [case.raw for case in cases() if len(case.raw) < SHORT_BYTES]
 
 
 def text() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 from unittest import mock
 
 from sidecar.inbound import connection as connection_module
-from tests.proof.corpus import cases
+from tests.proof.corpus import short
 from tests.proof.shard import Job, Shard
 from tests.proof.spoil import spoil
 from tests.proof.wire import Talk, talk
@@ -104,7 +104,7 @@ async def some(job: Job, seeds: list[bytes]) -> None:
 
 def run(job: Job) -> None:
     """Go on mutating the corpus."""
-    seeds = [c.raw for c in cases()]
+    seeds = short()
     while job.goes_on:
         job.isolated(partial(_loop, job, seeds))
 
@@ -141,7 +141,7 @@ def control(job: Job) -> list[str]:
     for bug in ("forgets", "raises"):
         attempt = job.sub(bug, 60)
         with _spoiled(bug):
-            attempt.isolated(partial(_loop, attempt, [c.raw for c in cases()]))
+            attempt.isolated(partial(_loop, attempt, short()))
         assert attempt.found, f"{bug}: {attempt.count} inputs, and nothing was wrong"
     return ["a byte lost where a piece ends", "an exception on a NUL"]
 

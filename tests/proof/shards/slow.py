@@ -26,6 +26,7 @@ from tests.support.sink import Sink
 
 BUGS = Path(__file__).parents[1] / "slow_bugs.py"
 FEW, MANY = 200, 2000
+CONTROL_SIEGES = 3
 LONG_S = 60.0  # a share of the time from here on is for the full attack
 RATE = 60.0
 TIMES = {FEW: (1, 3, 2), MANY: (10, 30, 15)}  # header_timeout, body_timeout, keepalive_timeout
@@ -199,8 +200,12 @@ def run(job: Job) -> None:
 def control(job: Job) -> list[str]:
     """All three in one daemon, each of which shows in its own way."""
     attempt = job.sub("spoiled", 1)
-    siege(attempt, FEW, spoiled=True)
-    for word in ("closed in time", "KiB of memory", "of honest senders"):
+    words = ("closed in time", "KiB of memory", "of honest senders")
+    for _ in range(CONTROL_SIEGES):  # a machine with other work hides what a stall costs
+        siege(attempt, FEW, spoiled=True)
+        if all(any(word in line for line in attempt.found) for word in words):
+            break
+    for word in words:
         assert any(word in line for line in attempt.found), f"{word}: {attempt.found}"
     return ["no timer of bodies", "a buffer without an end", "a stall for each connection"]
 
