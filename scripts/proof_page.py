@@ -21,10 +21,11 @@ _HEAD = """\
 # The proof
 
 What [promises.md](promises.md) says in words is listed here with what shows it. `make proof` runs every harness below from one
-printed seed for `PROOF_MINUTES` (10 by default), each together with its control: the same harness against a deliberate bug, which
-it must catch. The controls come first, and half of the time at least is left for the harnesses. A run adds a line to [the ledger](proof/ledger.jsonl); the totals here are the sum of its lines, and this page is
-generated from it. A small share of everything runs in each `make test`. `PROOF_SHARDS=a,b` names the harnesses, `PROOF_WORKERS=n`
-how many processes of one run side by side (one a core by default). `PROOF_SEED=n` repeats a run; for the seed in what was found,
+printed seed for `PROOF_MINUTES` (10 by default), each together with its control: the same harness against a deliberate bug,
+which it must catch. The controls come first and take some five minutes; half of the time at least is left for the harnesses. A
+run adds a line to [the ledger](proof/ledger.jsonl); the totals here are the sum of its lines, and this page is generated from
+it. A small share of everything runs in each `make test`. `PROOF_SHARDS=a,b` names the harnesses, `PROOF_WORKERS=n` how many
+processes of one run side by side (one a core by default). `PROOF_SEED=n` repeats a run; for the seed in what was found,
 together with `PROOF_WORKERS=1`. How much of the deciding code the tests really hold is on another page:
 [mutants](proof/mutants.md).
 """
