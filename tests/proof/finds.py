@@ -43,7 +43,8 @@ FINDS: dict[tuple[str, str], str] = {
         "The judge was too strict: the search had put a recorded request together again, head and body, and it is honest."
     ),
     ("2026-11-26T09:38:27Z", "churn"): (
-        "Open: memory grew by 7 % an hour over 42 minutes, and the line did not keep in which of them. Lines do now."
+        "Not explained: memory grew by 7 % an hour over 42 minutes beside other work, and the line did not keep in which of them; lines "
+        "do now. The next soak, an hour with the machine to itself, found no growth."
     ),
     ("2026-11-26T09:55:10Z", "slow"): (
         "Three sieges, two of them at once on two cores with other work: the next run, with the machine to itself, found nothing."
