@@ -170,8 +170,8 @@ def _besiege(job: Job, daemon: Daemon, sink: Sink, connections: int, most: int) 
     held = peak.files - before_files
     if held < min(connections, most) * HELD_SHARE:
         yield f"no attack to speak of: {held:,} connections at once, of {connections:,}"
-    job.note(f"{q} of honest senders in the quiet, ms", round(calm))
-    job.note(f"{q} of honest senders under attack, ms", round(under))
+    job.note(f"{q} of honest senders in the quiet, ms summed", round(calm))
+    job.note(f"{q} of honest senders under attack, ms summed", round(under))
     job.note("attacks")
     job.note("connections at once", held)
     job.note("honest requests", int(sum(w["answered"] for w in loud)))
