@@ -25,9 +25,8 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "Hold.hold: self._failed.clear() -> pass": "only a success ends a hold, and that clears it too",
     },
     "sidecar.inbound.dedup": {
-        "extract: b'' -> b'~'": "an unknown coding leaves the body as it is, as none does",
-        "_inflate: 1 -> 2": "asked only whether there is any byte",
-        "_inflate: 1 -> 2 (#2)": "two bytes over the limit are as much too many as one",
+        "_inflate: 31 -> 32": "zlib would then look itself whether it is gzip, which has been seen before",
+        "_inflate: 1 -> 2": "two bytes over the limit are as much too many as one",
     },
     "sidecar.inbound.framing": {
         "module: 1 -> 2": "any number that is no length will do",

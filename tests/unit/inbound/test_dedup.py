@@ -85,6 +85,13 @@ def test_compressed_bodies_are_inflated_for_reading(packed):
     assert inflating(packed) == b"evt_1"
 
 
+@pytest.mark.parametrize("start", [b"", b" ", b"\t", b"\r", b"\n"])
+def test_json_may_begin_with_any_of_its_blanks(start):
+    """And with either bracket."""
+    assert extract(JSON, {}, start + BODY) == b"evt_1"
+    assert extract(DedupOptions(key="json:/0/id"), {}, start + b"[" + BODY + b"]") == b"evt_1"
+
+
 @pytest.mark.parametrize("encoding", [b"gzip", b"x-gzip", b"deflate", b"br", b"identity", b"gzip, gzip", b"\xff"])
 @pytest.mark.parametrize("body", [BODY, gzip.compress(BODY), zlib.compress(BODY), _raw_deflate(BODY)])
 def test_no_header_takes_the_key_from_a_body(body, encoding):
@@ -293,6 +300,12 @@ def test_a_claim_s_digest_is_pinned(options, key, identity):
     """It lies in the journal: with another one, an upgrade would take every repeat for a new event."""
     expected = blake2b(b"4:shop" + identity, digest_size=16).digest()
     assert claim("shop", options, key, b"body").digest == expected
+
+
+def test_the_digest_of_what_is_covered_is_pinned_as_well():
+    """A body that is covered as it is has the claim of a body."""
+    options = DedupOptions(key="body")
+    assert claim("shop", options, b"1", b"1", b"body").digest == claim("shop", options, b"body", b"body").digest
 
 
 def test_a_source_that_says_nothing_is_not_deduplicated():
