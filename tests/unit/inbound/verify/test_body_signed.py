@@ -200,6 +200,10 @@ def test_what_is_covered_is_the_same_for_every_spelling():
     assert covered(ADYEN, adyen(ITEM)) == covered(ADYEN, adyen(ITEM).replace(b", ", b",  ")) != covered(ADYEN, adyen())
     two = [ITEM, {**ITEM, "pspReference": "q"}]
     assert covered(ADYEN, adyen(*two)) == covered(ADYEN, adyen(*two[::-1])) != covered(ADYEN, adyen(ITEM))
+    # It identifies events over restarts and upgrades: as it is.
+    assert (
+        covered(ADYEN, adyen(*two)) == b"p::m:r:\\:1130:EUR:AUTHORISATION:true\nq::m:r:\\:1130:EUR:AUTHORISATION:true"
+    )
     assert covered(MAILGUN, mailgun()) == b"1700000000t"
     assert covered(MAILGUN, b"timestamp=1700000000&token=t&signature=x&a=b", form) == b"1700000000t"
     assert covered(MAILGUN, b"[]") == b""
