@@ -76,6 +76,9 @@ EXPLAINED: dict[str, dict[str, str]] = {
     "sidecar.inbound.verify.public_key": {
         "EcdsaVerifier.__init__: 'ecdsa' -> 'ecdsa~'": "a label that nobody reads: there is one curve and one hash",
     },
+    "sidecar.inbound.source": {
+        "Source.takes: b'' -> b'~'": "neither is a media type",
+    },
     "sidecar.inbound.forwarded": {
         "ProxyTrust._read: b'' -> b'~' (#2)": "neither is http or https",
     },
@@ -136,6 +139,7 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "sidecar.inbound.verify.twilio": {
         "TwilioVerifier.claimed: b'' -> b'~'": "without a URL it has been refused before",
+        "TwilioVerifier.covered: b'' -> b'~'": "neither is a form",
         "_signature: 'base64' -> 'base64~'": "anything but hex and base64url is read as base64",
         "_signature: b'' -> b'~'": "neither names an algorithm",
         "_fields: b'' -> b'~'": "neither is a form",

@@ -14,6 +14,7 @@ from sidecar.inbound.verify import (
     Secret,
     compile_scheme,
 )
+from sidecar.inbound.verify.options import AdyenOptions
 from sidecar.model import ACK_DEFAULT
 from tests.support.receiving import OPEN, head
 
@@ -51,6 +52,13 @@ def test_a_source_knows_whether_its_keys_come_from_the_network():
     jwt = compile_scheme(JwtOptions(header="T", algorithm="RS256", jwks_url="https://k/jwks"))
     assert source(verifier=jwt).fetches
     assert not source().fetches
+
+
+def test_what_is_covered_of_a_body_is_asked_of_the_scheme():
+    """Where it can say so; else there is nobody to ask."""
+    adyen = compile_scheme(AdyenOptions())
+    assert source(verifier=adyen).covered == adyen.covered
+    assert source().covered is None
 
 
 def test_all_headers_that_count_are_known():
