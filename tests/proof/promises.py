@@ -95,7 +95,8 @@ PROMISES = (
     Promise(
         "P12",
         "Slow clients are closed and cost honest ones nothing.",
-        "Bandwidth itself; rate limits by address belong to the ingress; latencies less than 40 ms apart count as the same.",
+        "Bandwidth itself; rate limits by address belong to the ingress; latencies less than 40 ms apart count as the same, and by "
+        "how much the senders themselves were late is taken off.",
         ("tests/contract/test_listener_rules.py",),
     ),
     Promise(
