@@ -34,8 +34,9 @@ class Listener:
     Memory, at worst: ``max_connections`` x (16 KiB of head + what the transport has read and not handed over,
     with TLS 0.6 MiB more: the loop keeps its buffers, as large as they once were) plus ``max_buffered_bytes`` of
     bodies. A connection is one of them from the accept on, whether or not its TLS handshake comes to an end. Bodies
-    count from their first byte until the application has answered; so does input read ahead of answers. Answers wait in the transport of a client that does not
-    read them: at most ``READ_AHEAD`` of them and 64 KiB, for ``body_timeout_s``.
+    count from their first byte until the application has answered; so does input read ahead of answers. Answers wait
+    in the transport of a client that does not read them: at most ``READ_AHEAD`` of them and 64 KiB, for
+    ``body_timeout_s``.
     """
 
     def __init__(self, options: ServerOptions, app: Application, metrics: Metrics, clock: Clock) -> None:
