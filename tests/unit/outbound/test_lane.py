@@ -222,6 +222,28 @@ def test_what_an_operator_discards_meanwhile_is_settled_as_stale_and_forgotten()
     assert len(lane.hand) == 0
 
 
+def test_what_an_operator_takes_away_in_the_queue_is_not_tried():
+    """All that is queued is forgotten, and what is still owed is read again at once, not when the running try ends."""
+    w = World()
+    lane, backend = w.lane(lambda d, n: (10.0, OK), concurrency=1)
+
+    async def main():
+        await asyncio.sleep(1)
+        _, taken, left = [w.journal.append("d") for _ in range(3)]
+        await asyncio.sleep(1)
+        assert lane.hand.seqs() >= {taken.seq, left.seq}
+        w.journal.operate("d", taken.seq, Change.DISCARD)
+        await asyncio.sleep(1)
+        lane.on_withdrawn()
+        await asyncio.sleep(1)
+        assert (taken.seq in lane.hand.seqs(), left.seq in lane.hand.seqs()) == (False, True)
+        await asyncio.sleep(30)
+
+    run(main(), w.loop)
+    assert w.journal.states("d") == ["delivered", "discarded", "delivered"]
+    assert len(backend.tries) == 2
+
+
 def test_a_fresh_signature_is_asked_for_only_where_it_may_be():
     w = World()
     w.fresh_headers = [(b"X-Signature", b"new")]
