@@ -72,3 +72,25 @@ async def test_no_retention_is_no_reason_to_write_all_the_time(tmp_path):
     assert await books.journal.event(event.id) is None
     assert books.journal.stats().commits - before < 10
     await books.journal.aclose()
+
+
+async def test_a_block_whose_time_rotted_while_it_was_owed_stays_when_it_is_delivered(tmp_path: Path):
+    """It was passed over as owed; its end is no reason to forget it before those that were accepted with it."""
+    clock = FakeClock()
+    path = str(tmp_path / "journal")
+    books = Books.open(path, clock, retention_s=3600.0)
+    event, other = await books.stored(), await books.stored()
+    environment = books.journal._environment
+    with environment.env.begin(write=True) as txn:
+        block = bytearray(txn.get(events_key(event.seq), db=environment.db[b"events"]))
+        block[9] ^= 0x80
+        txn.put(events_key(event.seq), bytes(block), db=environment.db[b"events"])
+    await books.journal.aclose()
+    books = Books.open(path, clock, retention_s=3600.0)
+    await books.settle_nothing()
+    for delivery in await books.fresh():
+        assert await books.settle(delivery, Change.SUCCEED)
+    clock.advance(2000)
+    await books.settle_nothing()
+    assert [await books.journal.event(e.id) is not None for e in (event, other)] == [True, True]
+    await books.journal.aclose()
