@@ -388,7 +388,7 @@ class HmacVerifier:
             headers[self._stamp_lower[0]] = timestamp
         for names in self._signed.lists:
             if not first_value(request, names):
-                headers[names[0]] = b",".join(sorted({names[0], *self._stamp_lower[:1]}))
+                headers[names[0]] = b",".join(sorted({names[0], *self._stamp_lower}))
                 out.append((names[0], headers[names[0]]))
         return msgspec.structs.replace(request, headers=headers), out
 

@@ -4,6 +4,7 @@ import base64
 import hashlib
 import hmac
 
+import msgspec
 import pytest
 
 from sidecar.inbound.verify.keyed_hash import HmacVerifier
@@ -560,6 +561,17 @@ def test_listed_headers_are_signed_again_with_a_fresh_time():
     timeless = HmacOptions(header="S", signed="{headers:List}{body}")
     signed = {n.lower(): v for n, v in HmacVerifier(timeless).sign(Request(b"POST", b"/in", b"", {}, b"x"), A, NOW)}
     assert judge_either(timeless, signed) == "primary"
+
+
+def test_a_list_of_our_own_has_every_name_that_the_timestamp_may_have():
+    """Whoever judges it asks for all of them, so that nobody can add another time."""
+    options = msgspec.structs.replace(LISTED, timestamp=TimestampOptions(header="Time|Date", unit="unix"))
+    signed = {n.lower(): v for n, v in HmacVerifier(options).sign(request({}), A, NOW)}
+    assert signed[b"list"] == b"date,list,time"
+    assert judge_either(options, signed, BODY) == "primary"
+    assert (
+        judge_either(options, listed(b"list,time", b"list:list,time;time:1700000000\nx")) is RejectReason.MISSING_HEADER
+    )
 
 
 def test_optional_parts_may_be_missing():
