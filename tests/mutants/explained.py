@@ -144,6 +144,14 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "_signature: b'' -> b'~'": "neither names an algorithm",
         "_fields: b'' -> b'~'": "neither is a form",
     },
+    "sidecar.inbound.verify.keyed_hash": {
+        "HmacVerifier._set_entries: ' ' -> ' ~'": "a blank alone is what separates, which is asked before",
+        "HmacVerifier._form_body: b'' -> b'~'": "neither is a form",
+        "HmacVerifier._signatures: b'' -> b'~'": "only the signatures of it are taken",
+        "HmacVerifier._matches: '' -> '~'": "neither is an algorithm",
+        "HmacVerifier._matches: b'' -> b'~'": "the first algorithm sets it before it is read",
+        "HmacVerifier.sign: b'' -> b'~'": "where no timestamp is asked for nobody reads it",
+    },
     "sidecar.inbound.verify.signed": {
         "header_names: '1' -> '1~'": "both may stand in the name of a header",
         "SignedParts.__init__: 'body' -> 'body~'": _SLOWER,
