@@ -26,6 +26,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "sidecar.outbound.letter": (f"{_OUTBOUND}/test_letter.py",),
     "sidecar.admin.filters": ("tests/unit/admin/test_filters.py",),
     "sidecar.journal.dedup_entries": (f"{_JOURNAL}/test_dedup_entries.py",),
+    "sidecar.journal.dedup_recent": (f"{_JOURNAL}/test_dedup_recent.py",),
     "sidecar.journal.bloom": (f"{_JOURNAL}/test_bloom.py",),
     "sidecar.journal.limits": (f"{_JOURNAL}/test_limits.py",),
     "sidecar.journal.meta": (f"{_JOURNAL}/test_meta.py",),

@@ -7,6 +7,7 @@ __all__ = ["EXPLAINED"]
 _CODEC = "Python takes this for another spelling of the codec"
 _LONG_PAST = "the journal's clock counts from 1970: both are long past, and nothing becomes due at either"
 _FIRST_SEQ = "events are numbered from 1, so that looking from 0 on and from 1 on is the same"
+_MORE_SLOTS = "it looks at more slots than it has to, and every entry is asked for its bucket"
 _SLOWER = "it only asks the slow path more often, which says the same"
 
 EXPLAINED: dict[str, dict[str, str]] = {
@@ -87,6 +88,15 @@ EXPLAINED: dict[str, dict[str, str]] = {
     },
     "sidecar.inbound.verify.fields": {
         "_value: '-' -> '-~'": "nothing that begins with ~ gets there",
+    },
+    "sidecar.journal.dedup_recent": {
+        "RecentKeys.__init__: 1 -> 2": "the last bit of an odd number does not tell how long it is",
+        "RecentKeys._enter: expires_source > last_expiry -> expires_source >= last_expiry": "the same time is the same time",
+        "RecentKeys.gather: bucket << bits -> bucket >> bits": _MORE_SLOTS,
+        "RecentKeys.gather: (bucket + 1 << bits) - 1 >> buckets_log2 -> (bucket + 1 << bits) - 1 << buckets_log2": _MORE_SLOTS,
+        "RecentKeys.gather: (bucket + 1 << bits) - 1 -> (bucket + 1 << bits) + 1": _MORE_SLOTS,
+        "RecentKeys.gather: 1 -> 2 (#2)": _MORE_SLOTS,
+        "RecentKeys.gather: slot < last -> slot <= last": _MORE_SLOTS,
     },
     "sidecar.journal.bloom": {
         "module: 8 -> 9": "only eight of the nine are asked for",

@@ -59,6 +59,38 @@ def test_expired_entries_are_not_gathered():
     assert recent.last_expiry_ms == 101
 
 
+def test_the_last_expiry_is_that_of_all_blocks_of_today_too():
+    """Milliseconds since 1970 take six bytes, and a later block may expire earlier."""
+    now_ms = 1_700_000_000_000
+    recent = RecentKeys(8)
+    late = pack_entry(bytes(16), entry(1, now_ms + 1))
+    recent.add(late, 1, 5)
+    recent.add(pack_entry(bytes([1] * 16), entry(2, now_ms)), 2, 6)
+    assert recent.last_expiry_ms == now_ms + 1
+    assert recent.gather(0, 0, now_ms) == late
+
+
+@pytest.mark.parametrize("buckets_log2", [9, 12, 16])
+def test_a_bucket_may_be_told_by_the_second_byte_too(buckets_log2):
+    """As many as 65,536 of them; keys that only differ there are in different ones."""
+    recent = RecentKeys(300)
+    keys = [bytes([first, second, 255 - second]) + bytes(13) for first in (0, 7, 255) for second in range(100)]
+    recent.add(b"".join(pack_entry(key, entry(n)) for n, key in enumerate(keys, 1)), 1, 1)
+    buckets = [int.from_bytes(key[:2]) >> (16 - buckets_log2) for key in keys]
+    for bucket in {0, 1, *buckets}:
+        share = [record[:16] for record in cut(recent.gather(bucket, buckets_log2, 0))]
+        assert sorted(share) == [key for key, own in zip(keys, buckets, strict=True) if own == bucket]
+
+
+def test_an_entry_in_another_state_replaces_the_one_before():
+    """The digest alone is the key."""
+    recent = RecentKeys(8)
+    recent.add(pack_entry(bytes(16), entry(1)), 1, 1)
+    newest = pack_entry(bytes(16), entry(2)._replace(state=1))
+    recent.add(newest, 2, 2)
+    assert recent.find(0, bytes(16)) == recent.gather(0, 0, 0) == newest
+
+
 def test_it_takes_more_than_it_was_made_for():
     recent = RecentKeys(2)
     rng = random.Random(1)
@@ -70,7 +102,21 @@ def test_it_takes_more_than_it_was_made_for():
     assert sum(len(cut(recent.gather(b, 4, 0))) for b in range(16)) == recent.count == 2500
 
 
+@pytest.mark.parametrize(("capacity", "slots"), [(1, 8), (4, 8), (5, 16), (1024, 2048), (1025, 4096)])
+def test_a_key_that_it_was_made_for_has_two_slots_or_more(capacity, slots):
+    assert len(RecentKeys(capacity)._table[0]) == slots
+
+
+@pytest.mark.parametrize(("keys", "slots"), [(6, 8), (7, 16), (8, 16), (9, 32), (100, 256)])
+def test_the_table_grows_when_it_is_three_quarters_full(keys, slots):
+    """And is half full then, or less."""
+    recent = RecentKeys(1)
+    recent.add(b"".join(pack_entry(bytes([n] * 16), entry(n)) for n in range(1, keys + 1)), 1, 1)
+    assert len(recent._table[0]) == slots
+
+
 def test_it_knows_its_first_time_and_its_last_block():
+    assert (RecentKeys(8).last_seq, RecentKeys(8).last_expiry_ms) == (0, 0)
     recent = RecentKeys(8, 41)
     assert (recent.last_seq, recent.opened_ms, recent.count) == (41, 0, 0)
     recent.add(pack_entry(bytes(16), entry(1)), 50, 777)
