@@ -91,3 +91,5 @@ def test_a_scheme_says_itself_what_it_reads_and_how_it_signs():
     with pytest.raises(TypeError, match="abstract"):
         KeyedVerifier(Keys(lambda value: value))
     assert LINES.sign_body(b"x", NEW, NOW) == b"x"
+    assert (LINES.reads, LINES.masked, LINES.fetches, LINES.tolerance_ms) == (frozenset(), frozenset(), None, None)
+    assert (LINES.needs_url, LINES.needs_body, LINES.can_sign, LINES.unverified) == (False, True, True, False)
