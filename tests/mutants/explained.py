@@ -162,6 +162,18 @@ EXPLAINED: dict[str, dict[str, str]] = {
         "HmacVerifier._matches: b'' -> b'~'": "the first algorithm sets it before it is read",
         "HmacVerifier.sign: b'' -> b'~'": "where no timestamp is asked for nobody reads it",
     },
+    "sidecar.inbound.verify.handshakes.unsigned": {
+        "_asked: 'utf-8' -> 'utf-8~'": _CODEC,
+        "_okta: 'latin-1' -> 'latin-1~'": _CODEC,
+        "_braintree: b'' -> b'~'": "neither is a challenge",
+        "_crc: b'' -> b'~'": "neither is a token",
+        "_cloudevents: b'' -> b'~'": "neither is an origin",
+        "_cloudevents: 'latin-1' -> 'latin-1~'": _CODEC,
+        "_asana: b'' -> b'~'": "neither is long enough for a secret",
+        "_notion: 'utf-8' -> 'utf-8~'": _CODEC,
+        "_notion: 'replace' -> 'replace~'": "half a character is in no text that is read from JSON",
+        "_without: b'' -> b'~'": "neither is a form",
+    },
     "sidecar.inbound.verify.signed": {
         "header_names: '1' -> '1~'": "both may stand in the name of a header",
         "SignedParts.__init__: 'body' -> 'body~'": _SLOWER,

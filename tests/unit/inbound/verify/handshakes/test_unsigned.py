@@ -32,7 +32,9 @@ def test_websub_confirms_topics_that_are_ours():
     query = b"hub.mode=subscribe&hub.challenge=abc&hub.topic=https://example.com/"
     assert respond("websub", query=query + b"feed", terms=terms).body == b"abc"
     assert respond("websub", query=query + b"other", terms=terms) is Refusal.NOT_FOUND
-    assert respond("websub", query=query.replace(b"subscribe", b"denied") + b"feed", terms=terms).body == b""
+    assert respond("websub", query=query.replace(b"=sub", b"=unsub") + b"feed", terms=terms).body == b"abc"
+    denied = respond("websub", query=query.replace(b"subscribe", b"denied") + b"feed", terms=terms)
+    assert denied == HandshakeAnswer(b"", b"")
     assert respond("websub", query=b"", terms=terms) is None
 
 
@@ -48,6 +50,7 @@ def test_dropbox_and_okta_get_their_challenge():
     assert respond("dropbox") is None
     assert json.loads(respond("okta", x_okta_verification_challenge=b"abc").body) == {"verification": "abc"}
     assert respond("okta", x_okta_verification_challenge=b'a"b') is None
+    assert respond("okta") is None
 
 
 def test_braintree_signs_hex_digits_only():
@@ -78,11 +81,8 @@ def test_trello_only_wants_somebody_to_be_there():
 def test_cloudevents_allows_origins():
     """Any, or only those that are named."""
     answer = respond("cloudevents", method=b"OPTIONS", webhook_request_origin=b"e.example", webhook_request_rate=b"9")
-    assert dict(answer.headers) == {
-        b"Allow": b"POST",
-        b"WebHook-Allowed-Origin": b"e.example",
-        b"WebHook-Allowed-Rate": b"*",
-    }
+    headers = (b"Allow", b"POST"), (b"WebHook-Allowed-Origin", b"e.example"), (b"WebHook-Allowed-Rate", b"*")
+    assert answer == HandshakeAnswer(b"", b"", headers)
     bare = respond("cloudevents", method=b"OPTIONS", webhook_request_origin=b"e.example")
     assert [name for name, _ in bare.headers] == [b"Allow", b"WebHook-Allowed-Origin"]
     terms = HandshakeTerms(allowed=frozenset({"other"}))
@@ -104,12 +104,10 @@ def test_secrets_that_arrive_are_named_as_such():
     """The answer alone does not keep them: the receiver asks whether they are expected."""
     secret = b"b537207f20cbfa02357cf448134da559"
     answer = respond("asana", x_hook_secret=secret)
-    assert (answer.learned, answer.headers) == (secret, ((b"X-Hook-Secret", secret),))
+    assert answer == HandshakeAnswer(b"", b"", ((b"X-Hook-Secret", secret),), learned=secret)
     assert respond("asana", x_hook_secret=b"short") is None
-    assert (
-        respond("notion", {"verification_token": "secret_tMrlL1qK5vuQAh1b6cZG"}).learned
-        == b"secret_tMrlL1qK5vuQAh1b6cZG"
-    )
+    token = "secret_tMrlL1qK5vuQAh1b6cZG"
+    assert respond("notion", {"verification_token": token}) == HandshakeAnswer(b"", b"", learned=token.encode())
     assert respond("notion", {"verification_token": "\ud800" * 20}) is None
     assert respond("notion", {"type": "page.created"}) is None
 
@@ -118,6 +116,31 @@ def test_woocommerces_try_is_a_form_with_an_id():
     """And nothing else."""
     assert respond("woocommerce", b"webhook_id=142") == HandshakeAnswer(b"", b"")
     assert respond("woocommerce", b"webhook_id=142&x=1") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "methods"),
+    [
+        ("meta", ("GET",)),
+        ("websub", ("GET",)),
+        ("dropbox", ("GET",)),
+        ("okta", ("GET",)),
+        ("braintree", ("GET",)),
+        ("x-crc", ("GET",)),
+        ("trello", ("HEAD",)),
+        ("cloudevents", ("OPTIONS",)),
+        ("event-grid", ()),
+        ("asana", ()),
+        ("notion", ()),
+        ("woocommerce", ()),
+        ("monday", ()),
+    ],
+)
+def test_it_comes_without_a_signature_by_a_method_of_its_own_or_tells_by_its_head(name, methods):
+    """Whatever else the source takes is verified."""
+    handshake = HANDSHAKES[name]
+    assert (handshake.signed, handshake.methods) == (False, methods)
+    assert (handshake.unsigned_head is None) == bool(methods)
 
 
 @pytest.mark.parametrize(
@@ -136,7 +159,9 @@ def test_woocommerces_try_is_a_form_with_an_id():
         ("asana", {}, False),
         ("event-grid", {b"aeg-event-type": b"SubscriptionValidation"}, True),
         ("event-grid", {b"aeg-event-type": b"Notification"}, False),
-        ("monday", {b"authorization": b"x"}, False),
+        ("monday", {b"content-type": b"application/json"}, True),
+        ("monday", {b"content-type": b"application/x-www-form-urlencoded"}, False),
+        ("monday", {b"content-type": b"application/json", b"authorization": b"x"}, False),
     ],
 )
 def test_only_certain_heads_are_read_without_a_signature(name, headers, may):
