@@ -64,14 +64,16 @@ def _twitch(request: Request, secrets: Sequence[Secret], terms: HandshakeTerms) 
 
 
 def _discord(request: Request, secrets: Sequence[Secret], terms: HandshakeTerms) -> Response:
-    """Answer a PING of interactions (type 1) and of webhook events (type 0).
+    """Answer a PING of interactions (type 1, neither data nor event in it) and of webhook events (type 0).
 
     Source: https://docs.discord.com/developers/interactions/overview, .../developers/events/webhook-events
     """
     del secrets, terms
     kind = field(request, "type")
-    if kind == 1 and field(request, "data") is None and b'"event"' not in request.body:
-        return json_answer(type=1)
+    if kind == 1:
+        body = read_document(request.body)
+        bare = body is not None and body.get("data") is None and body.get("event") is None
+        return json_answer(type=1) if bare else None
     return HandshakeAnswer(b"", b"", status=204) if kind == 0 else None
 
 

@@ -70,11 +70,15 @@ def test_twitch_gets_its_challenge():
 
 
 def test_discord_gets_its_pong():
-    """Of both kinds; an interaction is none."""
-    assert json.loads(respond("discord", {"type": 1}).body) == {"type": 1}
+    """Of both kinds; what brings data or an event is none, and kept."""
+    for ping in ({"type": 1}, {"type": 1, "data": None}):
+        assert json.loads(respond("discord", ping).body) == {"type": 1}
     assert respond("discord", {"type": 0}).status == 204
     assert respond("discord", {"type": 2}) is None
-    assert respond("discord", {"type": 1, "event": {"type": "X"}}) is None
+    for name in ("data", "event"):
+        for value in ({"type": "X"}, {}, "x"):
+            assert respond("discord", {"type": 1, name: value}) is None
+    assert respond("discord", b'{"type":1,"data":{"a":1},"data":null}') is None
     assert respond("discord", b"junk") is None
 
 
