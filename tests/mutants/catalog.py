@@ -32,6 +32,7 @@ MODULES: dict[str, tuple[str, ...]] = {
     "sidecar.journal.meta": (f"{_JOURNAL}/test_meta.py",),
     "sidecar.inbound.verify.keyed_hash": (f"{_VERIFY}/test_keyed_hash.py",),
     "sidecar.inbound.verify.bespoke": (f"{_VERIFY}/test_bespoke.py",),
+    "sidecar.inbound.verify.handshakes.signed": (f"{_VERIFY}/handshakes/test_signed.py",),
     "sidecar.inbound.verify.handshakes.unsigned": (f"{_VERIFY}/handshakes/test_unsigned.py",),
     "sidecar.inbound.verify.signed": (f"{_VERIFY}/test_signed.py",),
     "sidecar.inbound.verify.fields": (f"{_VERIFY}/test_fields.py",),

@@ -19,6 +19,9 @@ def test_slack_gets_its_challenge_back():
     assert respond("slack", body) == HandshakeAnswer(
         b"3eZbrw1aBm2rZgRNFdxV2595E9CY", headers=((b"X-Content-Type-Options", b"nosniff"),)
     )
+    for challenge in ("x", "x" * 1024):
+        answer = respond("slack", {"type": "url_verification", "challenge": challenge})
+        assert answer.body == challenge.encode()
     assert HANDSHAKES["slack"].signed
     assert HANDSHAKES["slack"].methods == ()
 
@@ -57,7 +60,7 @@ def test_zooms_token_is_signed_as_published():
     assert respond("zoom", body, secrets=()) is None
     for token in ("v0:1700000000:{}", "v0:1700000000:7", '{"a":1}', "", "x" * 600, 5, None):
         assert respond("zoom", {**body, "payload": {"plainToken": token}}) is None
-    assert respond("zoom", {"event": "meeting.started", "text": "endpoint.url_validation"}) is None
+    assert respond("zoom", {**body, "event": "meeting.started", "text": "endpoint.url_validation"}) is None
     assert respond("zoom", b"{}") is None
 
 
@@ -73,12 +76,13 @@ def test_discord_gets_its_pong():
     """Of both kinds; what brings data or an event is none, and kept."""
     for ping in ({"type": 1}, {"type": 1, "data": None}):
         assert json.loads(respond("discord", ping).body) == {"type": 1}
-    assert respond("discord", {"type": 0}).status == 204
+    assert respond("discord", {"type": 0}) == HandshakeAnswer(b"", b"", status=204)
     assert respond("discord", {"type": 2}) is None
     for name in ("data", "event"):
         for value in ({"type": "X"}, {}, "x"):
             assert respond("discord", {"type": 1, name: value}) is None
     assert respond("discord", b'{"type":1,"data":{"a":1},"data":null}') is None
+    assert respond("discord", b'{"type":1,"a":1,"a":2}') is None
     assert respond("discord", b"junk") is None
 
 
@@ -89,7 +93,8 @@ def test_a_try_without_events_is_answered_empty(name):
     assert respond(name, {"events": [{}]}) is None
     assert respond(name, b'{"events":[],"events":[1]}') is None
     assert respond(name, b"{}") is None
-    assert respond(name, b'{"events":[]' + b" " * 9000 + b"}") is None
+    assert respond(name, b'{"events":[]}'.ljust(8192)) == HandshakeAnswer(b"", b"")
+    assert respond(name, b'{"events":[]}'.ljust(8193)) is None
     assert respond(name, b'["events"]') is None
 
 
@@ -97,7 +102,9 @@ def test_sns_confirms_only_what_the_verifier_lets():
     """Any other confirmation is answered and nothing is called."""
     body = {"Type": "SubscriptionConfirmation", "TopicArn": TOPIC, "SubscribeURL": SUBSCRIBE}
     ours = HandshakeTerms(SnsVerifier(SnsOptions(topics=(TOPIC,))))
-    assert respond("aws-sns", body, terms=ours).confirm == SUBSCRIBE
+    assert respond("aws-sns", body, terms=ours) == HandshakeAnswer(b"", b"", confirm=SUBSCRIBE)
+    assert respond("aws-sns", json.dumps(body).encode().ljust(8192), terms=ours).confirm == SUBSCRIBE
+    assert respond("aws-sns", json.dumps(body).encode().ljust(8193), terms=ours) is None
     assert respond("aws-sns", {**body, "TopicArn": "other"}, terms=ours).confirm == ""
     assert respond("aws-sns", {**body, "SubscribeURL": "https://evil.com/"}, terms=ours).confirm == ""
     assert respond("aws-sns", body).confirm == ""
