@@ -44,7 +44,7 @@ FINDS: dict[tuple[str, str], str] = {
     ),
     ("2026-11-26T09:38:27Z", "churn"): (
         "Not explained: memory grew by 7 % an hour over 42 minutes beside other work, and the line did not keep in which of them; lines "
-        "do now. The next soak, an hour with the machine to itself, found no growth."
+        "do now. The next soak, an hour ahead of all other work on the machine, found no growth."
     ),
     ("2026-11-26T09:55:10Z", "slow"): (
         "Three sieges, two of them at once on two cores with other work: the next run, with the machine to itself, found nothing."
@@ -52,6 +52,10 @@ FINDS: dict[tuple[str, str], str] = {
     ("2026-11-26T09:55:10Z", "guided"): (
         "An answer with too many header lines was taken for its status or for no HTTP, depending on how it was cut: mended. "
         "Either way it was no success."
+    ),
+    ("2026-11-26T14:00:30Z", "spoiled"): (
+        "The lives found nothing. Missing checksums were noticed by a sign that the control did not know: mended in the control. "
+        "With another seed it then saw that a block whose time had rotted was forgotten with its last delivery: mended."
     ),
 }
 """When a run began and its harness -> what its lines meant. ``tests/docs`` holds that none is missing."""
