@@ -57,5 +57,9 @@ FINDS: dict[tuple[str, str], str] = {
         "The lives found nothing. Missing checksums were noticed by a sign that the control did not know: mended in the control. "
         "With another seed it then saw that a block whose time had rotted was forgotten with its last delivery: mended."
     ),
+    ("2026-11-26T14:10:42Z", "spoiled"): (
+        "Not explained: in one life of 475 no line of the log told of a damaged block of dedup keys; nothing was lost or altered. One "
+        "that only waits for its deletion is read by nobody, and the judge did not know that; whether it was one is not shown."
+    ),
 }
 """When a run began and its harness -> what its lines meant. ``tests/docs`` holds that none is missing."""
