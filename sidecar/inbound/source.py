@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import msgspec
 
 from sidecar.inbound.application import Head
 from sidecar.inbound.dedup import DedupOptions, key_headers
 from sidecar.inbound.forwarded import Forwarded, parse_public_url
-from sidecar.inbound.verify import Handshake, HandshakeTerms, Request, Secret, Verifier
+from sidecar.inbound.verify import Handshake, HandshakeTerms, Secret, Verifier
 from sidecar.model import ACK_DEFAULT, AckTemplate
 
 __all__ = ["Source", "SourceOptions"]
@@ -67,7 +65,7 @@ class Source:
         self.name = options.name
         self.verifier = options.verifier
         self.secrets = options.secrets
-        self.covered: Callable[[Request], bytes | None] | None = getattr(options.verifier, "covered", None)
+        self.covered = options.verifier.covered
         self.fetches = options.verifier.fetches is not None
         self.handshake = options.handshake
         self.terms = HandshakeTerms(options.verifier, options.handshake_token, options.handshake_allow)

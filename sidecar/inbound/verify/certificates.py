@@ -61,6 +61,7 @@ class _CertificateVerifier:
     needs_body = True
     can_sign = False
     unverified = False
+    covered = None
     fetches: tuple[Fetch, ...] | None = ()
 
     def __init__(self) -> None:

@@ -61,6 +61,7 @@ class MessageVerifier:
     needs_url = True
     needs_body = True
     unverified = False
+    covered = None
     fetches: tuple[Fetch, ...] | None = None
 
     def __init__(self, options: Rfc9421Options) -> None:

@@ -6,7 +6,7 @@ is a value with a named reason; nothing in this package raises because of what a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -185,6 +185,14 @@ class Verifier(Protocol):
     @property
     def unverified(self) -> bool:
         """Whether it accepts everything and proves nothing."""
+        ...
+
+    @property
+    def covered(self) -> Callable[[Request], bytes | None] | None:
+        """Gives what the signature covers of an accepted body that can be written in several ways (None: its bytes).
+
+        None where there is only one way: the very bytes are signed.
+        """
         ...
 
     def precheck(self, request: Request, secrets: Sequence[Secret], now_ms: int) -> Rejected | None:

@@ -33,6 +33,7 @@ class _Presented(abc.ABC):
     needs_body = False
     can_sign = True
     unverified = False
+    covered = None
     fetches: tuple[Fetch, ...] | None = None
 
     def __init__(self, header: str) -> None:
@@ -130,6 +131,7 @@ class NoneVerifier:
     needs_body = False
     can_sign = False
     unverified = True
+    covered = None
     fetches: tuple[Fetch, ...] | None = None
 
     def __init__(self, options: NoneOptions) -> None:

@@ -28,6 +28,7 @@ class AnyVerifier:
         self.reads = frozenset[bytes]().union(*(form.reads for form in self.forms))
         self.needs_url = any(form.needs_url for form in self.forms)
         self.tolerance_ms = self.forms[0].tolerance_ms
+        self.covered = self._covered if any(form.covered is not None for form in self.forms) else None
 
     def _form(self, request: Request) -> HmacVerifier | Rejected:
         shown = [form for form in self.forms if form.shown(request)]
@@ -42,6 +43,10 @@ class AnyVerifier:
         """See ``Verifier``."""
         form = self._form(request)
         return form if isinstance(form, Rejected) else form.verify(request, secrets, now_ms)
+
+    def _covered(self, request: Request) -> bytes | None:
+        form = self._form(request)
+        return None if isinstance(form, Rejected) or form.covered is None else form.covered(request)
 
     def sign(self, request: Request, secret: Secret, now_ms: int) -> Headers:
         """Sign in the form that the request shows, else in the first."""

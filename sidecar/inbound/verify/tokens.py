@@ -81,6 +81,7 @@ class JwtVerifier:
 
     needs_body = True
     unverified = False
+    covered = None
 
     def __init__(self, options: JwtOptions) -> None:
         if options.jwks_url and not options.jwks_url.startswith("https://"):

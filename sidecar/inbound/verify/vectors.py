@@ -104,11 +104,8 @@ def run_case(case: Case) -> Literal[True] | str:
         return "unknown preset"
     try:
         verifier, request, secrets, now_ms = prepare(case)
-    except (
-        ValueError,
-        msgspec.ValidationError,
-    ) as error:  # its packages are not installed, or its params make no sense
-        return str(error)
+    except (ValueError, msgspec.ValidationError) as error:
+        return str(error)  # its packages are not installed, or its params make no sense
     verdict = verifier.verify(request, secrets, now_ms)
     if isinstance(verdict, Rejected):
         return True if case.expect == "reject" else f"expected accept, got reject: {verdict.reason}"

@@ -25,6 +25,7 @@ class Needy:
     needs_url = unverified = can_sign = False
     needs_body = True
     fetches = ()
+    covered = None
 
     def __init__(self, reason=RejectReason.KEY_UNAVAILABLE):
         self.reason = reason

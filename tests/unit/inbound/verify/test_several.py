@@ -59,3 +59,19 @@ def test_a_head_that_cannot_be_right_is_refused_before_the_body():
     refused = VERIFIER.precheck(stale, (SECRET,), NOW)
     assert refused is not None
     assert refused.reason is RejectReason.STALE_TIMESTAMP
+
+
+def test_what_is_covered_is_what_the_form_that_is_shown_covers():
+    """Else a signed form, written in another way, would be a new event behind this scheme and a duplicate without it."""
+    form = HmacOptions(header="Form", form_field="payload", encoding="hex")
+    several = AnyVerifier(AnyOptions(forms=(NEW, form)))
+    assert VERIFIER.covered is None
+    assert several.covered is not None
+
+    def covered(header, body):
+        kind = {header: b"0" * 64, b"content-type": b"application/x-www-form-urlencoded"}
+        return several.covered(Request(b"POST", b"/", b"", kind, body))
+
+    assert covered(b"form", b"payload=a%62") == covered(b"form", b"payload=ab&") == b"ab"
+    assert covered(b"new", b"payload=ab") is None
+    assert covered(b"other", b"payload=ab") is None
