@@ -35,8 +35,7 @@ def run(config_path: str | None, *, echo: str | None) -> int:
 
 
 def _show_link(url: str) -> None:
-    with contextlib.suppress(OSError):  # the terminal has gone: nobody reads along any more
-        note(f"the admin listener, with a token for as long as this process runs:\n\n{url}\n")
+    note(f"the admin listener, with a token for as long as this process runs:\n\n{url}\n")
 
 
 async def _echo_and_tell(config_path: str | None, address: str) -> None:

@@ -63,11 +63,11 @@ class Gauges:
         lanes = self._dispatcher.status()
         # One that is gone has no lane, and its enqueued ones are shown all the same: without its settled ones they would
         # look as if they were owed for ever.
-        for name in {lane.name for lane in lanes} | {name for _, name in counters.enqueued}:
+        current = {lane.name for lane in lanes}
+        for name in current | {name for _, name in counters.enqueued}:
             for outcome in (State.DELIVERED, State.DEAD, State.DISCARDED, State.REDIRECTED):
                 m.settled.set_total(counters.settled.get((name, outcome.word), 0), name, outcome.word)
         # Rows of lanes and folders that are gone would keep what they showed last, and an alert on it would ring for ever.
-        current = {lane.name for lane in lanes}
         m.pending.drop(lambda labels: labels[0] in current)
         for lane in lanes:
             m.pending.set(lane.ready, lane.name, "ready")

@@ -64,8 +64,9 @@ class Retention:
         for first in list(self._behind)[:max_blocks]:
             self._staged_behind += 1
             block = txn.get(events_key(first), db=self._db[b"events"])
-            kept = block is None or (not early and _accepted_at_ms(bytes(block), now_ms) is None)
-            if block is not None and not kept and not self._owed(txn, first):
+            if block is None or self._owed(txn, first):
+                continue
+            if early or _accepted_at_ms(bytes(block), now_ms) is not None:
                 pruned += self._prune(txn, first, bytes(block))
         with txn.cursor(self._db[b"events"]) as cursor:
             looked = self._staged_behind
