@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import base64
 from collections import Counter
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from sidecar.admin.filters import rfc3339
@@ -30,6 +30,7 @@ __all__ = [
     "mask_headers",
     "mask_query",
     "mask_url",
+    "secret_headers",
 ]
 
 MASK = "****"
@@ -57,6 +58,18 @@ def mask_headers(headers: Iterable[tuple[bytes, bytes]], masked: Collection[byte
         secret = lower in _SECRET_HEADERS or lower in masked or any(w in lower for w in _SECRET_WORDS)
         rows.append([_text(name), MASK if secret else _text(value)])
     return rows
+
+
+def secret_headers(of: Mapping[str, frozenset[bytes]], source: str) -> frozenset[bytes]:
+    """Say which headers carry the secret of a source; of one that is gone, those of all there are.
+
+    It may have been renamed, and its events still carry what is a secret under another name.
+
+    Args:
+        of: The names of all sources, and of the headers of each, lower-case.
+        source: Whose event is shown.
+    """
+    return of[source] if source in of else frozenset().union(*of.values())
 
 
 def mask_query(query: bytes) -> str:

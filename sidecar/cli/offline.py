@@ -12,6 +12,7 @@ import tomllib
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from sidecar.admin.views import secret_headers
 from sidecar.clock import Clock
 from sidecar.config.files import Files, read_regular
 from sidecar.config.load import find_config, masked_headers
@@ -79,13 +80,13 @@ class OfflineBooks:
         self._masked: dict[str, frozenset[bytes]] | None = None
 
     def masked_headers(self, source: str) -> frozenset[bytes]:
-        """Lower-case names of headers that carry this source's secret; of all there are when it is gone, or was renamed."""
+        """Lower-case names of headers that carry this source's secret."""
         if self._masked is None:
             try:
                 self._masked = masked_headers(self._config_path, os.environ)
             except ConfigError:
                 self._masked = {}  # names of headers that say "token" or "secret" are masked anyway
-        return self._masked[source] if source in self._masked else frozenset().union(*self._masked.values())
+        return secret_headers(self._masked, source)
 
     def refused_since(self, since_ms: int, source: str = "") -> dict[str, int]:
         """Nobody counted."""

@@ -19,6 +19,7 @@ from sidecar import __version__, log
 from sidecar.admin.gateway import DestinationInfo, ReloadResult, SourceInfo
 from sidecar.admin.redrive import remove_left_over, remove_left_over_of
 from sidecar.admin.server import AdminServer
+from sidecar.admin.views import secret_headers
 from sidecar.clock import Clock
 from sidecar.config.settings import Settings
 from sidecar.config.watch import Watcher
@@ -325,7 +326,7 @@ class Daemon:
 
     def masked_headers(self, source: str) -> frozenset[bytes]:
         """Lower-case names of headers that carry this source's secret."""
-        return extracts.masked(self.settings, source)
+        return secret_headers({s.name: s.verifier.masked for s in self.settings.sources}, source)
 
     def refused_since(self, since_ms: int, source: str = "") -> dict[str, int]:
         """Requests refused since then, by reason."""

@@ -6,7 +6,7 @@ from sidecar.admin.gateway import AdminOptions, DestinationInfo, SourceInfo
 from sidecar.config.settings import Settings
 from sidecar.inbound.verify import Fetch
 
-__all__ = ["admin_options", "destinations", "fetches", "masked", "names", "routes", "sources", "token"]
+__all__ = ["admin_options", "destinations", "fetches", "names", "routes", "sources", "token"]
 
 
 def names(settings: Settings) -> tuple[list[str], list[str]]:
@@ -17,15 +17,6 @@ def names(settings: Settings) -> tuple[list[str], list[str]]:
 def fetches(settings: Settings) -> list[Fetch]:
     """What the sources surely need from the network, for the key store."""
     return [fetch for source in settings.sources for fetch in source.verifier.fetches or ()]
-
-
-def masked(settings: Settings, source: str) -> frozenset[bytes]:
-    """Lower-case names of headers that carry a source's secret; of a source that is gone, those of all there are.
-
-    It may have been renamed, and its events still carry what is a secret under another name.
-    """
-    of = {s.name: s.verifier.masked for s in settings.sources}
-    return of[source] if source in of else frozenset().union(*of.values())
 
 
 def routes(settings: Settings) -> dict[str, list[str]]:

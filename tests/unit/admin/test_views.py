@@ -21,6 +21,7 @@ from sidecar.admin.views import (
     mask_headers,
     mask_query,
     mask_url,
+    secret_headers,
 )
 from sidecar.journal.types import AuditReport, AuditRow, DeliveryView, EventView, Ref
 from sidecar.model import Attempt, Event, State
@@ -34,6 +35,15 @@ from sidecar.outbound.deadletter import Listed, Problem, Reading
 )  # fmt: skip
 def test_headers_that_carry_secrets_are_masked(name):
     assert mask_headers([(name.encode(), b"canary")], {b"x-own"}) == [[name, MASK]]
+
+
+def test_the_headers_of_a_renamed_source_stay_masked():
+    """What came under its old name carries the secret that is still in force."""
+    of = {"own": frozenset({b"x-own"}), "other": frozenset({b"x-gate"}), "github": frozenset[bytes]()}
+    assert secret_headers(of, "own") == {b"x-own"}
+    assert secret_headers(of, "github") == frozenset()
+    assert secret_headers(of, "former") == {b"x-own", b"x-gate"}
+    assert secret_headers({}, "former") == frozenset()
 
 
 def test_other_headers_are_shown_in_order_with_control_characters_escaped():

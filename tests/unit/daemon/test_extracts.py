@@ -54,14 +54,6 @@ destinations = ["app"]
     assert [f.url for f in extracts.fetches(settings(tmp_path, TEXT + issuer))] == ["https://keys.example/jwks"]
 
 
-def test_the_header_of_a_renamed_source_stays_masked(tmp_path):
-    """What it received under its old name carries the secret that is still in force."""
-    told = settings(tmp_path, TEXT.replace("X-Token", "X-Pass-Phrase"))
-    assert extracts.masked(told, "own") == {b"x-pass-phrase"}
-    assert extracts.masked(told, "github") == frozenset()
-    assert b"x-pass-phrase" in extracts.masked(told, "former")
-
-
 def test_people_see_how_a_source_is_verified_but_no_secret(tmp_path):
     """By its preset, or by its scheme where it is spelled out."""
     told = settings(tmp_path)
