@@ -24,7 +24,8 @@ from tests.proof.catalog import SHARDS
 from tests.proof.shard import Job, Shard
 
 LEAST_SHARE = 0.5
-LEDGER = Path(__file__).resolve().parents[2] / "docs" / "proof" / "ledger.jsonl"
+ROOT = Path(__file__).resolve().parents[2]
+LEDGER = ROOT / "docs" / "proof" / "ledger.jsonl"
 
 
 def missing(shard: Shard) -> str:
@@ -70,11 +71,13 @@ def in_process(name: str, seed: int, seconds: float, *, workers: int = 1, contro
     command += ["--workers", str(workers)]
     done = subprocess.run(
         [*command, *(["--control"] if control else [])],
-        cwd=LEDGER.parents[2],
+        cwd=ROOT,
         capture_output=True,
         check=False,
     )
-    assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{done.stderr.decode(errors='replace')[-4000:]}"
+    # What is noted is published: where the checkout lies is nobody's business.
+    said = done.stderr.decode(errors="replace").replace(f"{ROOT}/", "")
+    assert done.returncode == 0, f"{name} ended with {done.returncode}:\n{said[-4000:]}"
     result: dict[str, Any] = json.loads(done.stdout.decode().splitlines()[-1])
     return result
 

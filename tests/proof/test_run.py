@@ -61,3 +61,12 @@ def test_a_harness_or_a_control_that_fails_is_noted_and_the_rest_goes_on(monkeyp
     assert shards["kills"]["count"] == (7 if control else 0)
     assert ("caught" in shards["kills"]) is not control
     assert shards["rot"]["found"] == []
+
+
+def test_what_is_noted_of_a_failure_does_not_say_where_the_checkout_lies(monkeypatch) -> None:
+    told = f'  File "{run.ROOT}/tests/proof/run.py", line 1\nAssertionError: it is bad\n'.encode()
+    done = SimpleNamespace(returncode=1, stdout=b"", stderr=told)
+    monkeypatch.setattr(run, "subprocess", SimpleNamespace(run=lambda *_, **__: done))
+    with pytest.raises(AssertionError, match='File "tests/proof/run.py"') as failed:
+        run.in_process("rot", 1, 1.0)
+    assert str(run.ROOT) not in str(failed.value)
