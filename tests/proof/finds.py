@@ -58,8 +58,8 @@ FINDS: dict[tuple[str, str], str] = {
         "With another seed it then saw that a block whose time had rotted was forgotten with its last delivery: mended."
     ),
     ("2026-11-26T14:10:42Z", "spoiled"): (
-        "Not explained: in one life of 475 no line of the log told of a damaged block of dedup keys; nothing was lost or altered. One "
-        "that only waits for its deletion is read by nobody, and the judge did not know that; whether it was one is not shown."
+        "The harness lives many lives in one process, and those before had used up the ten lines that the log takes at once of one "
+        "kind: seen again with damaged keys alone, with two lines held back. Each life begins with its limits now."
     ),
 }
 """When a run began and its harness -> what its lines meant. ``tests/docs`` holds that none is missing."""

@@ -197,6 +197,8 @@ class House:
         """
         with contextlib.redirect_stderr(self.lines):  # type: ignore[type-var]
             settings = load_settings(str(self.config), env=os.environ)
+            for logger in log._loggers.values():
+                logger._buckets.clear()  # a daemon begins with its limits; the lives before it here have used them up
             log.start(settings.log)
             try:
                 self.daemon = Daemon(settings, str(self.config))

@@ -10,7 +10,7 @@ from typing import Any
 
 import lmdb
 
-from sidecar.journal.dedup_entries import BLOCKS, ENTRY_BYTES, RUN_KEY, block_key, open_frame, unpack_entry, unpack_run
+from sidecar.journal.dedup_entries import BLOCKS, ENTRY_BYTES, open_frame, unpack_entry
 from sidecar.journal.environment import TABLES
 from sidecar.journal.records import (
     BLOCK_EVENTS,
@@ -88,11 +88,8 @@ def spoil_open(
         after, how = _changed(before, rand)
         txn.put(key, after, db=db[table])
         firsts = [split_key(bytes(k)) for k in txn.cursor(db[b"events"]).iternext(values=False)]
-        run = unpack_run(txn.get(RUN_KEY, db=db[b"dedup"]))
     harm = Harm(f"{table.decode()} {key.hex()}: {how}", table, key)
     _TOUCHED[table](harm, before, after, firsts)
-    if table == b"dedup" and run is not None and run.sealed and BLOCKS < key <= block_key(run.last_seq):
-        harm.keys = set()  # its keys lie in a segment, and nobody reads it before it is deleted
     return harm
 
 
