@@ -67,6 +67,6 @@ def test_what_is_noted_of_a_failure_does_not_say_where_the_checkout_lies(monkeyp
     told = f'  File "{run.ROOT}/tests/proof/run.py", line 1\nAssertionError: it is bad\n'.encode()
     done = SimpleNamespace(returncode=1, stdout=b"", stderr=told)
     monkeypatch.setattr(run, "subprocess", SimpleNamespace(run=lambda *_, **__: done))
-    with pytest.raises(AssertionError, match='File "tests/proof/run.py"') as failed:
+    with pytest.raises(AssertionError, match=r'File "tests/proof/run\.py"') as failed:
         run.in_process("rot", 1, 1.0)
     assert str(run.ROOT) not in str(failed.value)
